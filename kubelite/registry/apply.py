@@ -198,9 +198,7 @@ def _decode(entries: Sequence[Mapping[str, Any]]) -> dict[Manager, _Managed] | N
         fields = entry.get("fieldsV1")
         if operation not in ("Apply", "Update") or entry.get("fieldsType") != "FieldsV1" or not isinstance(fields, dict):
             return None
-        manager = Manager(
-            entry.get("manager", ""), operation, entry.get("apiVersion", ""), entry.get("subresource", "")
-        )
+        manager = Manager(entry.get("manager", ""), operation, entry.get("apiVersion", ""), entry.get("subresource", ""))
         managers[manager] = _Managed(fields, entry.get("time", ""))
     return managers
 

@@ -313,9 +313,7 @@ def remove(structure: Structure | None, value: Any, fields: FieldSet, kept: Fiel
     return value
 
 
-def _remove_element(
-    element: str, structure: Structure | None, value: Any, fields: FieldSet, kept: FieldSet
-) -> tuple[bool, Any]:
+def _remove_element(element: str, structure: Structure | None, value: Any, fields: FieldSet, kept: FieldSet) -> tuple[bool, Any]:
     gone, held = fields.get(element), kept.get(element, {})
     if gone is None:
         return True, value
