@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench proto images install clean
+.PHONY: help up test check bench proto images clients install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## this list
 up: $(VENV)/.ready install images ## installs what is missing and runs a cluster here (ARGS="--nodes 100 --runtime fake")
 	@exec $(BIN)/kubelite up --images .cache/images $(ARGS)
 
-test: $(VENV)/.dev install images ## runs the whole test suite (ARGS="-k scheduler")
+test: $(VENV)/.dev install images clients ## runs the whole test suite (ARGS="-k scheduler")
 	@$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.dev ## ruff, mypy, import-linter and the freshness of generated code
@@ -31,6 +31,9 @@ proto: $(VENV)/.dev ## generates kubelite/rpc and runtimes/rpc from proto/
 
 images: $(VENV)/.ready ## builds the pause image and the example's image from Debian's busybox-static
 	@$(BIN)/python scripts/images.py --output .cache/images
+
+clients: $(VENV)/.ready ## unmodified kubectl and helm for the tests, into .cache/bin
+	@$(BIN)/python scripts/clients.py --output .cache/bin
 
 install: ## Debian packages that a node needs: containerd, runc, CNI plugins, nftables (as root)
 	@scripts/install

@@ -55,13 +55,13 @@ async def running(*words: str, https_port: int | None = None) -> AsyncIterator[C
     port = https_port or free_ports(1)[0]
     with tempfile.TemporaryDirectory(prefix="kubelite-bench-") as data_dir:
         kubeconfig = Path(data_dir, "kubeconfig")
-        log = Path(data_dir, "log").open("wb")
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kubelite", *words, "--data-dir", data_dir, "--https-port", str(port)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        with Path(data_dir, "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kubelite", *words, "--data-dir", data_dir, "--https-port", str(port)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         try:
             target = await _ready(process, kubeconfig, start)
             yield Cluster(process.pid, target, kubeconfig, time.perf_counter() - start)
@@ -74,7 +74,6 @@ async def running(*words: str, https_port: int | None = None) -> AsyncIterator[C
                 await asyncio.to_thread(process.wait, 30)
             except subprocess.TimeoutExpired:
                 process.kill()
-            log.close()
 
 
 async def _ready(process: subprocess.Popen[bytes], kubeconfig: Path, start: float) -> Target:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.bench import cluster
-from tests.bench.measures import Figure, Failed
 from tests.bench.load import Target
+from tests.bench.measures import Failed, Figure
 
 PODS = "/api/v1/namespaces/default/pods"
 IMAGES = Path(__file__).parents[2] / ".cache" / "images"
