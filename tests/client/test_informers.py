@@ -28,7 +28,7 @@ async def informers(client: DictClient) -> AsyncIterator[Informers]:
 
 async def wait_for(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is the cache's state, a turn of the loop changes it
+        while not condition():
             await asyncio.sleep(0)
 
 
