@@ -1,0 +1,159 @@
+"""A real kubelite on this machine: processes started as a user starts them, and the stock kubectl beside them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.bench.cluster import free_ports
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+KUBECTL = ROOT / ".cache" / "bin" / "kubectl"
+IMAGES = ROOT / ".cache" / "images"
+
+
+def eventually(what: str, attempt: Callable[[], T | None], limit_s: float = 60) -> T:
+    """The first result of `attempt` that is not None or False; fails after the limit, saying what was awaited."""
+    deadline = time.monotonic() + limit_s
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            result = attempt()
+        except (subprocess.CalledProcessError, OSError) as e:
+            last = e
+        else:
+            if result is not None and result is not False:
+                return result
+        time.sleep(0.1)
+    detail = f": {last} {getattr(last, 'stderr', '') or ''}" if last else ""
+    raise AssertionError(f"not within {limit_s:g} s: {what}{detail}")
+
+
+class Process:
+    """One `kubelite ...` and its log."""
+
+    def __init__(self, words: list[str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "kubelite", *words], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Sends the signal and waits; the exit status."""
+        if self._popen.poll() is None:
+            self._popen.send_signal(how)
+        try:
+            return self._popen.wait(30)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            raise
+
+
+class Machine:
+    """A cluster with its data under one directory: `up()` starts it, `kill()` ends it the hard way."""
+
+    def __init__(self, runtime: str = "containerd") -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="kl-", dir="/var/tmp"))
+        self.data_dir = self.directory / "a"
+        self.https_port, self.grpc_port, self.second_port = free_ports(3)
+        self.runtime = runtime
+        self.kubeconfig = self.data_dir / "kubeconfig"
+        self._process: Process | None = None
+        self._agents: list[tuple[Process, Path]] = []
+
+    def up(self, *words: str) -> None:
+        """Starts `kubelite up` and waits until its node is ready."""
+        self._process = Process(
+            [
+                "up",
+                *("--data-dir", str(self.data_dir)),
+                *("--https-port", str(self.https_port)),
+                *("--grpc-port", str(self.grpc_port)),
+                *("--runtime", self.runtime),
+                *("--images", str(IMAGES)),
+                *("--node-name", "first"),
+                *words,
+            ],
+            self.directory / "up.log",
+        )
+        eventually("the API server is ready", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
+        self.wait_node("first")
+
+    def wait_node(self, name: str) -> None:
+        self.kubectl("wait", "--for=create", f"node/{name}", "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s")
+
+    def join(self, name: str) -> None:
+        """Joins a second agent to the cluster as a user would: with a token."""
+        token = self.kubelite("token", "create", "--data-dir", str(self.data_dir)).strip().splitlines()[-1]
+        data_dir = self.directory / name
+        words = ["agent", "--server", f"https://127.0.0.1:{self.https_port}", "--token", token, "--node-name", name]
+        words += ["--data-dir", str(data_dir), "--runtime", self.runtime, "--images", str(IMAGES)]
+        self._agents.append((Process(words, self.directory / f"{name}.log"), data_dir))
+        self.wait_node(name)
+
+    def kill(self) -> None:
+        """`kill -9` of the one process."""
+        assert self._process is not None
+        self._process.end(signal.SIGKILL)
+        self._process = None
+
+    def down(self) -> None:
+        """Ends everything, the containerds that outlive kubelite included, and removes the data."""
+        processes = [*(p for p, _ in self._agents), *([self._process] if self._process else [])]
+        for process in processes:
+            process.end()
+        for data_dir in (self.data_dir, *(d for _, d in self._agents)):
+            self.kubelite("reset", "--data-dir", str(data_dir), "--yes")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kubelite(self, *words: str) -> str:
+        command = [sys.executable, "-m", "kubelite", *words]
+        return subprocess.run(command, check=True, text=True, capture_output=True, timeout=120, cwd=ROOT).stdout
+
+    def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120, **env: str) -> str:
+        """Standard output of the stock kubectl. Raises CalledProcessError with its standard error."""
+        result = subprocess.run(
+            self.kubectl_command(*words),
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            env={**os.environ, **env},
+            check=False,
+        )
+        if result.returncode:
+            raise Failure(result.returncode, words, result.stdout, result.stderr)
+        return result.stdout
+
+    def kubectl_command(self, *words: str) -> list[str]:
+        return [str(KUBECTL), "--kubeconfig", str(self.kubeconfig), *words]
+
+    def get(self, *words: str) -> Any:
+        """`kubectl get ... -o json`, parsed."""
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def logs(self) -> str:
+        """The ends of all processes' logs, for a failed test's report."""
+        return "\n".join(f"--- {p.name}\n{p.read_text()[-6000:]}" for p in sorted(self.directory.glob("*.log")))
+
+
+class Failure(subprocess.CalledProcessError):
+    """A kubectl that failed, showing what it said."""
+
+    def __str__(self) -> str:
+        return f"kubectl {' '.join(self.cmd)}: exit {self.returncode}: {self.stderr or self.output}"
