@@ -88,7 +88,7 @@ class EventRecorder:
     def event(self, about: Obj, type: EventType, reason: str, message: str, *, field_path: str = "") -> None:
         """Tells of an object, which may also be an ObjectReference (a dict without metadata)."""
         involved = reference(about, field_path) if "metadata" in about else about
-        now = times.format_time(times.now())
+        now = times.now()
         namespace = involved.get("namespace") or "default"
         source = {"component": self._component, **({"host": self._host} if self._host else {})}
         event: Obj = {
