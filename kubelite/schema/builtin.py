@@ -16,13 +16,17 @@ bindings Binding namespaced verbs=create
 componentstatuses ComponentStatus cluster short=cs verbs=get,list
 configmaps ConfigMap namespaced short=cm
 endpoints Endpoints namespaced short=ep
-events Event namespaced short=ev fields=involvedObject.kind,involvedObject.namespace,involvedObject.name,involvedObject.uid,involvedObject.apiVersion,involvedObject.resourceVersion,involvedObject.fieldPath,reason,reportingComponent,source,type
+events Event namespaced short=ev
+  fields=involvedObject.kind,involvedObject.namespace,involvedObject.name,involvedObject.uid,involvedObject.apiVersion
+  fields=involvedObject.resourceVersion,involvedObject.fieldPath,reason,reportingComponent,source,type
 limitranges LimitRange namespaced short=limits
 namespaces Namespace cluster short=ns verbs=create,delete,get,list,patch,update,watch sub=finalize,status fields=status.phase
 nodes Node cluster short=no sub=proxy,status fields=spec.unschedulable
 persistentvolumeclaims PersistentVolumeClaim namespaced short=pvc sub=status
 persistentvolumes PersistentVolume cluster short=pv sub=status
-pods Pod namespaced short=po categories=all sub=attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,resize,status fields=spec.nodeName,spec.host,spec.restartPolicy,spec.schedulerName,spec.serviceAccountName,spec.hostNetwork,status.phase,status.podIP,status.podIPs,status.nominatedNodeName
+pods Pod namespaced short=po categories=all sub=attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,resize,status
+  fields=spec.nodeName,spec.host,spec.restartPolicy,spec.schedulerName,spec.serviceAccountName,spec.hostNetwork
+  fields=status.phase,status.podIP,status.podIPs,status.nominatedNodeName
 podtemplates PodTemplate namespaced
 replicationcontrollers ReplicationController namespaced short=rc categories=all sub=scale,status fields=status.replicas
 resourcequotas ResourceQuota namespaced short=quota sub=status
@@ -38,7 +42,9 @@ deployments Deployment namespaced short=deploy categories=all sub=scale,status
 replicasets ReplicaSet namespaced short=rs categories=all sub=scale,status
 statefulsets StatefulSet namespaced short=sts categories=all sub=scale,status
 [events.k8s.io/v1]
-events Event namespaced short=ev fields=reason,regarding.kind,regarding.namespace,regarding.name,regarding.uid,regarding.apiVersion,regarding.resourceVersion,regarding.fieldPath,reportingController,type
+events Event namespaced short=ev
+  fields=reason,regarding.kind,regarding.namespace,regarding.name,regarding.uid,regarding.apiVersion
+  fields=regarding.resourceVersion,regarding.fieldPath,reportingController,type
 [authentication.k8s.io/v1]
 selfsubjectreviews SelfSubjectReview cluster verbs=create
 tokenreviews TokenReview cluster verbs=create
@@ -166,7 +172,7 @@ def definition(group: str, version: str, kind: str) -> str:
 @lru_cache(maxsize=1)
 def _rows() -> tuple[Kind, ...]:
     rows, group, version = [], "", ""
-    for line in _TABLE.split("\n"):
+    for line in _TABLE.replace("\n  ", " ").split("\n"):
         if line.startswith("["):
             group, _, version = line.strip("[]").rpartition("/")
         elif line:
@@ -176,7 +182,9 @@ def _rows() -> tuple[Kind, ...]:
 
 def _row(group: str, version: str, line: str) -> Kind:
     plural, kind, scope, *options = line.split()
-    given = {name: tuple(values.split(",")) for name, _, values in (option.partition("=") for option in options)}
+    given: dict[str, tuple[str, ...]] = {}
+    for name, _, values in (option.partition("=") for option in options):
+        given[name] = given.get(name, ()) + tuple(values.split(","))
     return Kind(
         group,
         version,

@@ -3,7 +3,7 @@ from kubelite.schema import builtin
 
 def test_the_table_has_every_resource_of_the_default_groups() -> None:
     table = builtin.kinds()
-    assert len(list(table)) == 67
+    assert len(list(table)) == 66
     assert table.groups()[0] == ""
     assert len(table.groups()) == 21
     assert table.versions("autoscaling") == ["v2", "v1"]
