@@ -1,0 +1,116 @@
+"""Policy rules as values: matching, covering, and the text that names them.
+
+Pure; `rbac` and `escalation` use it. Source: kubernetes pkg/apis/rbac/v1/evaluation_helpers.go,
+pkg/registry/rbac/validation/{policy_comparator,policy_compact}.go.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kubelite.meta.types import Obj
+
+_EMPTY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `names` empty: of every name. `paths` set: the rule is for URLs, and the rest is empty."""
+
+    verbs: frozenset[str]
+    groups: frozenset[str] = _EMPTY
+    resources: frozenset[str] = _EMPTY
+    names: frozenset[str] = _EMPTY
+    paths: tuple[str, ...] = ()
+
+    def matches(self, verb: str, group: str, resource: str, subresource: str) -> bool:
+        """Whether the rule is for this verb and resource; whose names it is for is the caller's to look at."""
+        if verb not in self.verbs and "*" not in self.verbs:
+            return False
+        if group not in self.groups and "*" not in self.groups:
+            return False
+        if "*" in self.resources:
+            return True
+        if not subresource:
+            return resource in self.resources
+        return f"{resource}/{subresource}" in self.resources or f"*/{subresource}" in self.resources
+
+    def matches_path(self, verb: str, path: str) -> bool:
+        if verb not in self.verbs and "*" not in self.verbs:
+            return False
+        return any(p in ("*", path) or (p.endswith("*") and path.startswith(p[:-1])) for p in self.paths)
+
+
+def parse(rules: Iterable[Obj] | None) -> tuple[Rule, ...]:
+    """The rules of a Role or ClusterRole."""
+    return tuple(
+        Rule(
+            frozenset(rule.get("verbs") or ()),
+            frozenset(rule.get("apiGroups") or ()),
+            frozenset(rule.get("resources") or ()),
+            frozenset(rule.get("resourceNames") or ()),
+            tuple(rule.get("nonResourceURLs") or ()),
+        )
+        for rule in rules or ()
+    )
+
+
+def uncovered(held: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
+    """What of `wanted` is not held, as rules of one verb, group, resource and name each."""
+    return [single for rule in wanted for single in _singles(rule) if not any(_covers(owner, single) for owner in held)]
+
+
+def _singles(rule: Rule) -> Iterator[Rule]:
+    for verb in sorted(rule.verbs):
+        for path in rule.paths:
+            yield Rule(frozenset((verb,)), paths=(path,))
+        for group in sorted(rule.groups):
+            for resource in sorted(rule.resources):
+                for name in sorted(rule.names) or ("",):
+                    names = frozenset((name,)) if name else _EMPTY
+                    yield Rule(frozenset((verb,)), frozenset((group,)), frozenset((resource,)), names)
+
+
+def _covers(owner: Rule, single: Rule) -> bool:
+    if "*" not in owner.verbs and not single.verbs <= owner.verbs:
+        return False
+    if single.paths:
+        return all(
+            any(p in ("*", path) or (p.endswith("*") and path.startswith(p[:-1])) for p in owner.paths) for path in single.paths
+        )
+    if "*" not in owner.groups and not single.groups <= owner.groups:
+        return False
+    if "*" not in owner.resources:
+        resource = next(iter(single.resources))
+        _, slash, subresource = resource.partition("/")
+        if resource not in owner.resources and not (slash and f"*/{subresource}" in owner.resources):
+            return False
+    return not owner.names or (bool(single.names) and single.names <= owner.names)
+
+
+def format_rules(rules: Iterable[Rule]) -> str:
+    """Rules as a refusal lists them, one a line; those that differ only in their verb are joined.
+
+    `{APIGroups:[""], Resources:["pods"], Verbs:["get" "list"]}`
+    """
+    joined: dict[tuple[object, ...], list[str]] = {}
+    for rule in rules:
+        key = (tuple(sorted(rule.groups)), tuple(sorted(rule.resources)), rule.paths, tuple(sorted(rule.names)))
+        joined.setdefault(key, []).extend(sorted(rule.verbs))
+    lines = []
+    for (groups, resources, paths, names), verbs in joined.items():
+        parts = []
+        for label, values in (
+            ("APIGroups", groups),
+            ("Resources", resources),
+            ("NonResourceURLs", paths),
+            ("ResourceNames", names),
+            ("Verbs", verbs),
+        ):
+            if values:
+                parts.append(f"{label}:[{_quoted(values)}]")  # type: ignore[arg-type]  # the key's parts are tuples of str
+        lines.append("{" + ", ".join(parts) + "}")
+    return "\n".join(sorted(lines))
+
+
+def _quoted(values: Iterable[str]) -> str:
+    return " ".join(f'"{value}"' for value in dict.fromkeys(values))
