@@ -1,0 +1,119 @@
+"""What is not a resource: discovery, health, version, OpenAPI, metrics, the issuer's documents."""
+
+import platform
+from typing import TYPE_CHECKING
+
+import orjson
+
+from kubelite import KUBERNETES_VERSION
+from kubelite.api import negotiation
+from kubelite.api.handlers import NOT_FOUND, not_allowed
+from kubelite.api.requests import Reply, Request
+from kubelite.schema.kinds import Kind
+
+if TYPE_CHECKING:
+    from kubelite.api.app import Api
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply:
+    if request.method not in ("GET", "HEAD"):
+        raise not_allowed()
+    path = request.path
+    head = path.strip("/").partition("/")[0]
+    if head in ("healthz", "livez", "readyz"):
+        return api.health.reply(path, request.query) or NOT_FOUND
+    if head in ("api", "apis"):
+        return _discovery(api, request)
+    if head == "openapi":
+        return _openapi(api, request)
+    if path == "/version":
+        return Reply(200, version_document())
+    if path == "/metrics":
+        return Reply(200, api.metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8")
+    if path == "/.well-known/openid-configuration":
+        return Reply(200, orjson.dumps(api.issuer.openid_configuration(f"{api.address}/openid/v1/jwks")))
+    if path == "/openid/v1/jwks":
+        return Reply(200, orjson.dumps(api.issuer.jwks()), b"application/jwk-set+json")
+    if path == "/":
+        return Reply(200, orjson.dumps({"paths": _paths(api)}, option=orjson.OPT_INDENT_2))
+    return NOT_FOUND
+
+
+def _discovery(api: "Api", request: Request) -> Reply:
+    path = "/" + request.path.strip("/")
+    if path in ("/api", "/apis"):
+        media = negotiation.accepted(request.headers.get("Accept", ""), discovery=True)
+        if media.form:
+            found = api.discovery.aggregate(path, media.version)
+            return _tagged(request, found, media.content_type, b"Vary: Accept\r\n")
+    return _tagged(request, api.discovery.document(path), b"application/json", b"Vary: Accept\r\n")
+
+
+def _openapi(api: "Api", request: Request) -> Reply:
+    path = "/" + request.path.strip("/")
+    if path == "/openapi/v2":
+        return _tagged(request, api.openapi.v2(), b"application/json", b"Vary: Accept\r\n")
+    if path == "/openapi/v3":
+        return _tagged(request, api.openapi.v3_index(), b"application/json")
+    if path.startswith("/openapi/v3/"):
+        found = api.openapi.v3(path.removeprefix("/openapi/v3/"))
+        # A document under its hash never changes, so clients may keep it for good.
+        current = found is not None and request.query.get("hash", [""])[0] == found[1]
+        return _tagged(request, found, b"application/json", b"", immutable=current)
+    return NOT_FOUND
+
+
+def _tagged(
+    request: Request,
+    found: tuple[bytes, str] | None,
+    content_type: bytes,
+    headers: bytes = b"",
+    *,
+    immutable: bool = False,
+) -> Reply:
+    if found is None:
+        return NOT_FOUND
+    body, tag = found
+    headers += b'Etag: "%b"\r\n' % tag.encode()
+    if immutable:
+        headers += b"Expires: Thu, 31 Dec 2099 23:59:59 GMT\r\n"
+    if tag in request.headers.get("If-None-Match", ""):
+        return Reply(304, b"", content_type, headers)
+    return Reply(200, body, content_type, headers)
+
+
+def version_document() -> bytes:
+    major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
+    machine = platform.machine()
+    return orjson.dumps(
+        {
+            "major": major,
+            "minor": minor,
+            "emulationMajor": major,
+            "emulationMinor": minor,
+            "minCompatibilityMajor": major,
+            "minCompatibilityMinor": str(int(minor) - 1),
+            "gitVersion": f"{KUBERNETES_VERSION}+kubelite",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": f"python{platform.python_version()}",
+            "platform": f"linux/{_MACHINES.get(machine, machine)}",
+        },
+        option=orjson.OPT_INDENT_2,
+    )
+
+
+def _paths(api: "Api") -> list[str]:
+    paths = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"]
+    for group in api.discovery.groups():
+        paths.append(f"/apis/{group}")
+        paths += [f"/apis/{group}/{v}" for v in api.kinds.versions(group)]
+    for endpoint in ("healthz", "livez", "readyz"):
+        paths.append(f"/{endpoint}")
+        paths += [f"/{endpoint}/{name}" for name in api.health.names(endpoint)]
+    paths += ["/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"]
+    return sorted(paths)

@@ -1,0 +1,45 @@
+"""Answers with one object: its bytes as they are stored, or turned into what Accept asks for."""
+
+import orjson
+
+from kubelite.api import negotiation
+from kubelite.api.negotiation import Media
+from kubelite.api.requests import Reply, Request, Streamed
+from kubelite.meta.types import Obj
+from kubelite.schema.kinds import Kind
+
+__all__ = ["Reply", "Streamed", "media_of", "reply_with", "reply_with_bytes"]
+
+
+def media_of(request: Request) -> Media:
+    """Raises ApiError with 406."""
+    accept = request.headers.get("Accept", "")
+    return negotiation.PLAIN if accept == "application/json" else negotiation.accepted(accept)
+
+
+def reply_with_bytes(request: Request, media: Media, kind: Kind, value: bytes, status: int = 200) -> Reply:
+    """An object's stored bytes; parsed only when they have to be turned into something else."""
+    if media is negotiation.PLAIN or (not media.form and media.encoding == "json"):
+        return Reply(status, value)
+    return reply_with(request, media, kind, orjson.loads(value), status)
+
+
+def reply_with(request: Request, media: Media, kind: Kind | None, obj: Obj, status: int = 200) -> Reply:
+    """An object that is not stored in this form, such as a Status or a review."""
+    if media.form and kind is not None and obj.get("kind") != "Status":
+        from kubelite.api import tables
+
+        if media.form == "Table":
+            obj = tables.table_of(kind, [obj], media, request.query, obj["metadata"])
+        elif media.form == "PartialObjectMetadata":
+            obj = tables.partial(obj, media)
+    return Reply(status, encode(obj, media), media.content_type)
+
+
+def encode(obj: Obj, media: Media) -> bytes:
+    if media.encoding == "json":
+        return orjson.dumps(obj)
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(obj, Dumper=dumper, default_flow_style=False)).encode()

@@ -1,0 +1,35 @@
+"""The review APIs: questions that are posted as objects and answered in their status; nothing is stored."""
+
+from typing import TYPE_CHECKING
+
+from kubelite.api.handlers import not_allowed
+from kubelite.api.handlers.bodies import read_object
+from kubelite.api.handlers.objects import Reply, media_of, reply_with
+from kubelite.api.handlers.options import write_options
+from kubelite.api.requests import Request
+from kubelite.auth import reviews
+from kubelite.schema.kinds import Kind
+
+if TYPE_CHECKING:
+    from kubelite.api.app import Api
+
+
+async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
+    if request.info.verb != "create":
+        raise not_allowed()
+    media = media_of(request)
+    review = await read_object(request, kind, write_options(request, "CreateOptions"))
+    match kind.plural:
+        case "tokenreviews":
+            answer = await reviews.token_review(review, api.authenticator, api.issuer)
+        case "selfsubjectreviews":
+            answer = reviews.self_subject_review(request.user)
+        case "subjectaccessreviews":
+            answer = reviews.subject_access_review(review, api.authorizer)
+        case "selfsubjectaccessreviews":
+            answer = reviews.self_subject_access_review(review, request.user, api.authorizer)
+        case "localsubjectaccessreviews":
+            answer = reviews.local_subject_access_review(review, request.info.namespace, api.authorizer)
+        case _:
+            answer = reviews.self_subject_rules_review(review, request.user, api.rbac)
+    return reply_with(request, media, None, answer, 201)

@@ -1,0 +1,100 @@
+"""GET with watch: the events of a collection, in frames that were made once for all watchers.
+
+A batch of events is one chunk and one write. A slow client holds back only its own position in the log; it is never cut
+off before its revision is compacted.
+"""
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from kubelite.api.handlers.objects import Streamed, media_of
+from kubelite.api.handlers.options import list_options
+from kubelite.api.negotiation import Media
+from kubelite.api.requests import Request
+from kubelite.meta.errors import ApiError, Expired
+from kubelite.registry.contract import Target
+from kubelite.schema.kinds import Kind
+
+if TYPE_CHECKING:
+    from kubelite.api.app import Api
+    from kubelite.registry.watch import RegistryWatch
+
+#: A watch that names no timeout ends after this long, or up to twice as long, so that clients don't all come back at once.
+MIN_TIMEOUT_S = 1800.0
+BATCH_BYTES = 256 * 1024
+
+
+async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
+    info, connection = request.info, request.connection
+    media = media_of(request)
+    options = list_options(_with_name(request))
+    timeout_s = options.timeout_s or MIN_TIMEOUT_S * (1 + random.random())
+    options = replace(options, timeout_s=timeout_s)
+    target = Target(kind, info.namespace if kind.namespaced else "")
+    try:
+        watch = api.registry.watch(target, options)
+    except Expired as e:
+        connection.start_stream(request, 200, b"application/json")
+        connection.write_chunk(error_frame(e))
+        connection.end_stream()
+        return Streamed()
+    try:
+        connection.start_stream(request, 200, b"application/json;stream=watch" if media.form else b"application/json")
+        await _pump(api, request, kind, watch, media, timeout_s)
+        if not connection.is_lost:
+            connection.end_stream()
+    finally:
+        watch.close()
+    return Streamed()
+
+
+async def _pump(
+    api: "Api", request: Request, kind: Kind, watch: "RegistryWatch", media: Media, timeout_s: float
+) -> None:
+    connection = request.connection
+    frame = watch.frame
+    if media.form:
+        from kubelite.api import tables
+
+        frame = tables.framer(api, kind, media, request.query)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                batch = await watch.next_batch()
+                if len(batch) == 1:
+                    connection.write_chunk(frame(batch[0]))
+                else:
+                    frames: list[bytes] = []
+                    size = 0
+                    for item in batch:
+                        data = frame(item)
+                        frames.append(data)
+                        size += len(data)
+                        if size > BATCH_BYTES:
+                            connection.write_chunk(b"".join(frames))
+                            await connection.drain()
+                            frames.clear()
+                            size = 0
+                    if frames:
+                        connection.write_chunk(b"".join(frames))
+                await connection.drain()
+    except TimeoutError:
+        return
+    except ApiError as e:
+        connection.write_chunk(error_frame(e))
+
+
+def error_frame(error: ApiError) -> bytes:
+    return orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n"
+
+
+def _with_name(request: Request) -> dict[str, list[str]]:
+    """The query, with the name of the deprecated /watch/.../NAME path as the field selector that it means."""
+    name = request.info.name
+    if name and "fieldSelector" not in request.query:
+        return {**request.query, "fieldSelector": [f"metadata.name={name}"]}
+    return request.query
