@@ -1,0 +1,106 @@
+"""Checks that many kinds share: names, numbers, ports, quantities, label keys."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kubelite.meta import errors, names, quantities
+from kubelite.meta.errors import Cause
+
+MAX_INT32 = 2**31 - 1
+NON_NEGATIVE = "must be greater than or equal to 0"
+POSITIVE = "must be greater than zero"
+IMMUTABLE = "field is immutable"
+FILE_MODE = "must be a number between 0 and 0777 (octal), both inclusive"
+
+
+def invalid_if(faults: Iterable[str], path: str, value: Any) -> list[Cause]:
+    """One Invalid for each text."""
+    return [errors.invalid(path, value, fault) for fault in faults]
+
+
+def named(value: str, path: str, check: Callable[[str], list[str]] = names.dns1123_label) -> list[Cause]:
+    """A required name of a form."""
+    return invalid_if(check(value), path, value) if value else [errors.required(path)]
+
+
+def one_of(value: str | None, path: str, allowed: Iterable[str]) -> list[Cause]:
+    """A required value of a fixed set."""
+    if not value:
+        return [errors.required(path)]
+    return [] if value in allowed else [errors.not_supported(path, value, allowed)]
+
+
+def non_negative(value: int | None, path: str) -> list[Cause]:
+    return [errors.invalid(path, value, NON_NEGATIVE)] if value is not None and value < 0 else []
+
+
+def positive(value: int | None, path: str) -> list[Cause]:
+    return [errors.invalid(path, value, POSITIVE)] if value is not None and value <= 0 else []
+
+
+def in_range(value: int, low: int, high: int, path: str) -> list[Cause]:
+    if low <= value <= high:
+        return []
+    return [errors.invalid(path, value, f"must be between {low} and {high}, inclusive")]
+
+
+def file_mode(value: int | None, path: str) -> list[Cause]:
+    return [errors.invalid(path, value, FILE_MODE)] if value is not None and not 0 <= value <= 0o777 else []
+
+
+def user_or_group_id(value: int | None, path: str) -> list[Cause]:
+    return in_range(value, 0, MAX_INT32, path) if value is not None else []
+
+
+def port_or_name(value: int | str | None, path: str) -> list[Cause]:
+    """A port by number or by name."""
+    if isinstance(value, str):
+        return invalid_if(names.port_name(value), path, value)
+    return invalid_if(names.port_number(value or 0), path, value or 0)
+
+
+def quantity(value: Any, path: str) -> list[Cause]:
+    """A resource amount: readable and not negative."""
+    try:
+        amount = quantities.parse(str(value))
+    except ValueError as e:
+        return [errors.invalid(path, value, str(e))]
+    return [errors.invalid(path, value, NON_NEGATIVE)] if amount < 0 else []
+
+
+def immutable(new: Any, old: Any, path: str) -> list[Cause]:
+    return [] if new == old else [errors.invalid(path, new, IMMUTABLE)]
+
+
+def label_map(labels: Mapping[str, str] | None, path: str) -> list[Cause]:
+    """Keys and values of labels or of a node selector."""
+    causes: list[Cause] = []
+    for key, value in (labels or {}).items():
+        causes += invalid_if(names.qualified_name(key), path, key)
+        causes += invalid_if(names.label_value(value), path, value)
+    return causes
+
+
+_SELECTOR_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+
+
+def label_selector(selector: Mapping[str, Any] | None, path: str) -> list[Cause]:
+    """A LabelSelector object."""
+    if selector is None:
+        return []
+    causes = label_map(selector.get("matchLabels"), f"{path}.matchLabels")
+    for i, requirement in enumerate(selector.get("matchExpressions") or ()):
+        at = f"{path}.matchExpressions[{i}]"
+        operator, values = requirement.get("operator"), requirement.get("values") or []
+        if operator in ("In", "NotIn") and not values:
+            causes.append(errors.required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif operator in ("Exists", "DoesNotExist") and values:
+            text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            causes.append(errors.forbidden(f"{at}.values", text))
+        elif operator not in _SELECTOR_OPERATORS:
+            causes.append(errors.invalid(f"{at}.operator", operator or "", "not a valid selector operator"))
+        key = requirement.get("key", "")
+        causes += invalid_if(names.qualified_name(key), f"{at}.key", key)
+        for j, value in enumerate(values):
+            causes += invalid_if(names.label_value(value), f"{at}.values[{j}]", value)
+    return causes
