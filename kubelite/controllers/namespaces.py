@@ -152,7 +152,8 @@ class Namespaces(Controller):
         for obj in left:
             remains.by_finalizer.update(obj["metadata"].get("finalizers") or ())
         if left and kind.plural != "pods" and not any(obj["metadata"].get("finalizers") for obj in left):
-            remains.failures.append(f"unexpected items still remain in namespace: {namespace} for gvr: {kind.api_version} {kind.plural}")
+            what = f"{kind.api_version} {kind.plural}"
+            remains.failures.append(f"unexpected items still remain in namespace: {namespace} for gvr: {what}")
 
     async def _delete(self, resource: str, obj: Obj) -> None:
         meta = obj["metadata"]
