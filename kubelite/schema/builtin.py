@@ -24,7 +24,8 @@ namespaces Namespace cluster short=ns verbs=create,delete,get,list,patch,update,
 nodes Node cluster short=no sub=proxy,status fields=spec.unschedulable
 persistentvolumeclaims PersistentVolumeClaim namespaced short=pvc sub=status
 persistentvolumes PersistentVolume cluster short=pv sub=status
-pods Pod namespaced short=po categories=all sub=attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,resize,status
+pods Pod namespaced short=po categories=all
+  sub=attach,binding,ephemeralcontainers,eviction,exec,log,portforward,proxy,resize,status
   fields=spec.nodeName,spec.host,spec.restartPolicy,spec.schedulerName,spec.serviceAccountName,spec.hostNetwork
   fields=status.phase,status.podIP,status.podIPs,status.nominatedNodeName
 podtemplates PodTemplate namespaced
