@@ -42,7 +42,7 @@ def check_pod(pod: Obj) -> list[Cause]:
 def check_template(template: Obj, path: str) -> list[Cause]:
     """A pod template: its labels and its spec."""
     metadata = template.get("metadata") or {}
-    causes = fields.label_map(metadata.get("labels"), f"{path}.metadata.labels")
+    causes = fields.label_map(metadata.get("labels"), f"{path}.labels")
     spec = template.get("spec") or {}
     causes += check_spec(spec, f"{path}.spec", is_pod=False)
     if spec.get("ephemeralContainers"):
