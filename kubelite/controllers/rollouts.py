@@ -235,7 +235,7 @@ def scale_down_unhealthy(deployment: Obj, olds: Sequence[Obj], newest: Obj) -> d
 
 
 def has_deadline(deployment: Obj) -> bool:
-    return deployment["spec"].get("progressDeadlineSeconds", UNLIMITED) != UNLIMITED
+    return bool(deployment["spec"].get("progressDeadlineSeconds", UNLIMITED) != UNLIMITED)
 
 
 def condition(type_: str, status: str, reason: str, message: str, now: str) -> Obj:
