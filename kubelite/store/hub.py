@@ -91,9 +91,9 @@ class Hub:
             ring.wake()
 
     def _shrink(self) -> None:
-        """Makes room for a good while at once: trimming costs a pass over all that is kept."""
+        """Makes room for a good while at once, as trimming costs a pass over all rings; what was just published stays."""
         upto = self.floor
-        while self._sizes and self._size_bytes > self._ring_bytes * 3 // 4:
+        while len(self._sizes) > 1 and self._size_bytes > self._ring_bytes * 3 // 4:
             upto, size = self._sizes.popleft()
             self._size_bytes -= size
         self._trim(upto)
