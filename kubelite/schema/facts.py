@@ -1,0 +1,109 @@
+"""Facts of the wire: the fields of every built-in type, with their protobuf numbers and when they are written.
+
+`facts.txt` has a line for each type, made from Kubernetes' published Go modules by scripts/wirefacts (its notation is
+explained there). A line is only split when its type is first asked for.
+"""
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+
+#: Types whose JSON form is not what their protobuf fields say.
+SPECIAL = frozenset(
+    (
+        "Quantity",
+        "Time",
+        "MicroTime",
+        "Duration",
+        "FieldsV1",
+        "IntOrString",
+        "RawExtension",
+        "JSON",
+        "JSONSchemaPropsOrBool",
+        "JSONSchemaPropsOrArray",
+        "JSONSchemaPropsOrStringArray",
+    )
+)
+SCALARS = frozenset(("string", "int32", "int64", "bool", "double", "bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. `type` is a scalar, a special type, or the name of another type's line.
+
+    A pointer's zero differs from its absence; `always` fields are written even when they are zero; an `inline` field's own
+    fields stand in the parent's JSON; a `wrapped` list travels in a protobuf message of its own.
+    """
+
+    name: str
+    number: int
+    type: str
+    pointer: bool
+    always: bool
+    is_list: bool
+    is_map: bool
+    wrapped: bool
+    inline: bool
+
+    @property
+    def is_message(self) -> bool:
+        return self.type not in SCALARS and self.type not in SPECIAL
+
+
+def name_of(definition: str) -> str:
+    """The type of a published definition: `core.v1.Pod` for `io.k8s.api.core.v1.Pod`."""
+    return ".".join(definition.rsplit(".", 3)[-3:])
+
+
+def known(name: str) -> bool:
+    return name in _lines()
+
+
+@cache
+def fields(name: str) -> tuple[Field, ...]:
+    """The fields of a type.
+
+    Raises:
+        KeyError: there is no such type.
+    """
+    return tuple(_field(text) for text in _lines()[name].split())
+
+
+@cache
+def json_fields(name: str) -> dict[str, Field]:
+    """The fields that a type has in JSON, those of inline fields among them, by name."""
+    found: dict[str, Field] = {}
+    for field in fields(name):
+        if field.inline:
+            found.update(json_fields(field.type))
+        else:
+            found[field.name] = field
+    return found
+
+
+def _field(text: str) -> Field:
+    name, _, rest = text.partition("=")
+    number, _, described = rest.partition(":")
+    kind = described.rstrip("?!*%&^")
+    flags = described[len(kind) :]
+    return Field(
+        name,
+        int(number),
+        kind,
+        pointer="?" in flags,
+        always="!" in flags,
+        is_list="*" in flags or "&" in flags,
+        is_map="%" in flags,
+        wrapped="&" in flags,
+        inline="^" in flags,
+    )
+
+
+@lru_cache(maxsize=1)
+def _lines() -> dict[str, str]:
+    text = resources.files("kubelite.schema").joinpath("facts.txt").read_text("utf-8")
+    found = {}
+    for line in text.splitlines():
+        name, _, described = line.partition(" ")
+        found[name] = described
+    return found
