@@ -24,6 +24,7 @@ SPECIAL = frozenset(
         "JSONSchemaPropsOrStringArray",
     )
 )
+_TYPE_META = "TypeMeta"
 SCALARS = frozenset(("string", "int32", "int64", "bool", "double", "bytes"))
 
 
@@ -66,7 +67,12 @@ def fields(name: str) -> tuple[Field, ...]:
     Raises:
         KeyError: there is no such type.
     """
-    return tuple(_field(text) for text in _lines()[name].split())
+    return tuple(_field(text) for text in _lines()[name].split() if text != _TYPE_META)
+
+
+def has_type_meta(name: str) -> bool:
+    """Whether values of a type have an apiVersion and a kind."""
+    return f" {_lines()[name]} ".startswith(f" {_TYPE_META} ")
 
 
 @cache

@@ -3,7 +3,8 @@
 //
 // TYPE is string, int, bool, double, bytes, a name of another line, or a special one (Quantity, Time, ...). Flags:
 // ? a pointer, so that zero differs from absent; ! written even when it is zero; * a list; % a map from strings;
-// & a list wrapped in a message of its own; ^ its fields stand in the parent's JSON.
+// & a list wrapped in a message of its own; ^ its fields stand in the parent's JSON. TypeMeta alone says that the type has
+// an apiVersion and a kind.
 package main
 
 import (
@@ -121,7 +122,9 @@ func visit(t reflect.Type) {
 		f := t.Field(i)
 		tag, jsonTag := f.Tag.Get("protobuf"), f.Tag.Get("json")
 		if tag == "" || jsonTag == "-" {
-			if f.Name != "TypeMeta" {
+			if f.Name == "TypeMeta" {
+				fields = append(fields, f.Name)
+			} else {
 				fmt.Fprintln(os.Stderr, "left out:", short(t), f.Name)
 			}
 			continue

@@ -1,0 +1,257 @@
+"""Does an object have the fields and types of its kind?
+
+The usual answer, yes, is found at C speed by the type's msgspec model. Only when it is no does a walk in Python find out every
+unknown field, or say what was wrong in the words of the real server's decoder.
+
+Custom kinds are walked: what types their values must have is validation's to say, here only unknown fields matter.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from kubelite.meta import quantities, times
+from kubelite.meta.errors import BadRequest
+from kubelite.meta.types import Obj
+from kubelite.schema import facts, models
+from kubelite.schema.structure import Structure
+
+
+def check(structure: Structure, obj: Obj) -> list[str]:
+    """The paths of fields that the structure does not know, such as `spec.foo` and `spec.containers[0].bar`.
+
+    Raises:
+        BadRequest: a value is of the wrong type; the text is the decoder's. Only for built-in kinds.
+    """
+    name = structure.definition
+    if not name:
+        return unknown_fields(structure, obj)
+    try:
+        models.check(name, obj)
+    except msgspec.ValidationError as e:
+        found: list[str] = []
+        try:
+            _walk(name, obj, "", (), found)
+        except _Mismatch as mismatch:
+            raise BadRequest(_explained(name, str(mismatch))) from None
+        if not found:
+            raise BadRequest(_explained(name, str(e))) from e
+        return found
+    return unknown_fields(structure, obj) if name.startswith("apiextensions.") else []
+
+
+def normal(structure: Structure, obj: Obj) -> Obj:
+    """A built-in kind's object in the form that the API writes: zero values of optional fields gone, fields that are always
+    written there, quantities and times in their one form. Unknown fields and nulls are left out. A custom one comes back
+    as it is.
+
+    Raises:
+        BadRequest: a value is of the wrong type.
+    """
+    name = structure.definition
+    if not name:
+        return obj
+    try:
+        return models.normal(name, obj)
+    except msgspec.ValidationError:
+        pass
+    cleaned = without_nulls(prune(structure, obj))
+    try:
+        return models.normal(name, cleaned)
+    except msgspec.ValidationError as e:
+        try:
+            _walk(name, cleaned, "", (), [])
+        except _Mismatch as mismatch:
+            raise BadRequest(_explained(name, str(mismatch))) from None
+        raise BadRequest(_explained(name, str(e))) from e
+
+
+def prune(structure: Structure, obj: Obj) -> Obj:
+    """A copy without the fields that the structure does not know; it shares what has none."""
+    pruned: Obj = _pruned(structure, obj)
+    return pruned
+
+
+def unknown_fields(structure: Structure, obj: Obj) -> list[str]:
+    """The paths of fields that the structure does not know."""
+    found: list[str] = []
+    _unknown(structure, obj, "", found)
+    return found
+
+
+def without_nulls(value: Any) -> Any:
+    """A copy without the keys whose value is null; it shares what has none."""
+    if isinstance(value, dict):
+        if all(item is not None and not isinstance(item, dict | list) for item in value.values()):
+            return value
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _unknown(structure: Structure, value: Any, path: str, found: list[str]) -> None:
+    if isinstance(value, dict):
+        properties, values = structure.properties, structure.additional_properties
+        for key, item in value.items():
+            child = properties.get(key) or values
+            if child is not None:
+                if isinstance(item, dict | list):
+                    _unknown(child, item, f"{path}.{key}" if path else key, found)
+            elif not structure.preserve_unknown and (structure.type or properties):
+                found.append(f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and structure.items is not None:
+        for position, item in enumerate(value):
+            if isinstance(item, dict | list):
+                _unknown(structure.items, item, f"{path}[{position}]", found)
+
+
+def _pruned(structure: Structure, value: Any) -> Any:
+    if isinstance(value, dict):
+        properties, values = structure.properties, structure.additional_properties
+        if not properties and values is None and (structure.preserve_unknown or not structure.type):
+            return value
+        kept = {}
+        for key, item in value.items():
+            child = properties.get(key) or values
+            if child is not None:
+                kept[key] = _pruned(child, item) if isinstance(item, dict | list) else item
+            elif structure.preserve_unknown:
+                kept[key] = item
+        return kept
+    if isinstance(value, list) and structure.items is not None:
+        return [_pruned(structure.items, item) if isinstance(item, dict | list) else item for item in value]
+    return value
+
+
+class _Mismatch(Exception):
+    """A value is of another type than its field; its text is the decoder's."""
+
+
+def _explained(name: str, detail: str) -> str:
+    _, version, kind = name.rsplit(".", 2)
+    return f'{kind} in version "{version}" cannot be handled as a {kind}: {detail}'
+
+
+def _walk(name: str, value: Mapping[str, Any], path: str, stack: tuple[str, ...], found: list[str]) -> None:
+    """Adds the unknown fields of a value of a type to `found`.
+
+    Raises:
+        _Mismatch: a value is of the wrong type.
+    """
+    known = facts.json_fields(name)
+    for key, item in value.items():
+        below = f"{path}.{key}" if path else key
+        field = known.get(key)
+        if field is None:
+            if key in ("apiVersion", "kind") and facts.has_type_meta(name):
+                if not isinstance(item, str) and item is not None:
+                    raise _mismatch(name, (*stack, key), item, "string")
+                continue
+            found.append(below)
+            continue
+        if item is None:
+            continue
+        here = (*stack, key)
+        if field.is_map:
+            if not isinstance(item, dict):
+                raise _mismatch(name, here, item, _go_type(field))
+            for inner_key, inner in item.items():
+                if field.wrapped:
+                    if not isinstance(inner, list):
+                        raise _mismatch(name, here, inner, "[]string")
+                elif inner is not None:
+                    _value(name, field, inner, f"{below}.{inner_key}", here, found)
+        elif field.is_list:
+            if not isinstance(item, list):
+                raise _mismatch(name, here, item, _go_type(field))
+            for position, inner in enumerate(item):
+                if inner is not None:
+                    _value(name, field, inner, f"{below}[{position}]", here, found)
+        else:
+            _value(name, field, item, below, here, found)
+
+
+def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[str, ...], found: list[str]) -> None:
+    kind = field.type
+    if field.is_message:
+        if not isinstance(value, dict):
+            raise _mismatch(name, stack, value, _short(kind))
+        if kind != "apiextensions.v1.JSONSchemaProps":
+            _walk(kind, value, path, stack, found)
+        return
+    match kind:
+        case "string" | "Duration":
+            fits = isinstance(value, str)
+        case "bool":
+            fits = isinstance(value, bool)
+        case "int32" | "int64":
+            limit = 1 << (31 if kind == "int32" else 63)
+            fits = isinstance(value, int) and not isinstance(value, bool) and -limit <= value < limit
+        case "double":
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+        case "IntOrString":
+            if not isinstance(value, str) and not (isinstance(value, int) and not isinstance(value, bool)):
+                raise _Mismatch(f"json: cannot unmarshal {json_type(value)} into Go value of type int32")
+            fits = True
+        case "FieldsV1" | "RawExtension":
+            fits = isinstance(value, dict)
+        case "Quantity":
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise _Mismatch(quantities.FORMAT_FAULT)
+            try:
+                quantities.parse(value)
+            except ValueError as e:
+                raise _Mismatch(str(e)) from None
+            fits = True
+        case "Time" | "MicroTime" if isinstance(value, str):
+            try:
+                times.parse_time(value)
+            except ValueError as e:
+                raise _Mismatch(str(e)) from None
+            fits = True
+        case "Time" | "MicroTime":
+            raise _Mismatch(f"json: cannot unmarshal {json_type(value)} into Go value of type string")
+        case "bytes":
+            fits = isinstance(value, str)
+            if fits:
+                try:
+                    models.decode(models.Bytes, value)
+                except ValueError as e:
+                    raise _Mismatch(str(e)) from None
+        case _:
+            fits = True
+    if not fits:
+        raise _mismatch(name, stack, value, {"double": "float64", "bytes": "[]uint8"}.get(kind, kind))
+
+
+def _mismatch(name: str, stack: tuple[str, ...], value: Any, go_type: str) -> _Mismatch:
+    seen = json_type(value)
+    if go_type in ("int32", "int64") and seen == "number":
+        seen = f"number {value}"
+    return _Mismatch(
+        f"json: cannot unmarshal {seen} into Go struct field {name.rpartition('.')[2]}.{'.'.join(stack)} of type {go_type}"
+    )
+
+
+def _short(name: str) -> str:
+    return ".".join(name.rsplit(".", 2)[-2:])
+
+
+def _go_type(field: facts.Field) -> str:
+    go_type = {"double": "float64", "bytes": "[]uint8", "Quantity": "resource.Quantity"}.get(field.type, field.type)
+    if field.is_message:
+        go_type = _short(field.type)
+    return f"map[string]{go_type}" if field.is_map else f"[]{go_type}"
+
+
+def json_type(value: Any) -> str:
+    """A JSON value's type as decoding errors call it."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
