@@ -1,0 +1,74 @@
+"""What the parts of one agent share: its settings and its services. Composed in agent.py, read everywhere below."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kubelite.agent.cgroups import Cgroups
+from kubelite.agent.events import Recorder
+from kubelite.agent.hosts import Dns
+from kubelite.agent.images import Images
+from kubelite.agent.objects import Objects
+from kubelite.agent.tokens import Tokens
+from kubelite.agent.volumes.volumes import Volumes
+from kubelite.meta.types import Obj
+from runtimes.interface import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """An agent's settings. `simulated`: a node of the fake runtime, which touches nothing of the machine."""
+
+    node_name: str
+    data_dir: Path
+    host_ips: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Obj, ...] = ()
+    max_pods: int = 110
+    simulated: bool = False
+    #: Capacity to report instead of the machine's, such as {"cpu": "4", "memory": "8Gi"}.
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    #: What of the machine pods may not have.
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    runtime_name: str = "containerd"
+    resolv_conf: str = "/etc/resolv.conf"
+    cgroup_parent: str = "kubepods"
+    #: How long a session's silence may last before the node's Lease is renewed.
+    heartbeat_s: float = 10.0
+    resync_s: float = 30.0
+    #: Sysctls beyond the safe ones that pods may set, as names or prefixes ending in a star.
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Context:
+    """One agent's services."""
+
+    options: Options
+    runtime: Runtime
+    objects: Objects
+    recorder: Recorder
+    images: Images
+    volumes: Volumes
+    tokens: Tokens
+    cgroups: Cgroups
+    now: Callable[[], float]
+    #: Hands a pod's status on: (pod, status, terminated).
+    report: Callable[[Obj, Obj, bool], None]
+    dns: Dns = field(default_factory=Dns)
+    host_ips: tuple[str, ...] = ()
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int = 0
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.options.data_dir / "log" / "pods"
+
+    def log_dir(self, pod: Obj) -> Path:
+        """The directory of a pod's logs: NAMESPACE_NAME_UID."""
+        meta = pod["metadata"]
+        return self.logs_dir / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+
+    def message_path(self, uid: str, container: str, restarts: int) -> Path:
+        """The file that a container writes its termination message to."""
+        return self.volumes.pod_dir(uid) / "containers" / container / str(restarts)

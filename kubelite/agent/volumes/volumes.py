@@ -1,0 +1,219 @@
+"""A pod's volumes on this node: prepared before its containers start, kept current while they run, removed after it.
+
+File work happens in threads. What objects fill (config maps, secrets, tokens, the downward API) lies under one memory file system
+where the agent may mount one, so that no secret reaches a disk.
+
+Source: pkg/volume (layout, modes, messages), v1.34.
+"""
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from kubelite.agent.faults import ConfigFault
+from kubelite.agent.volumes import atomic, mounts, payloads
+from kubelite.agent.volumes.atomic import File
+from kubelite.agent.volumes.payloads import Sources
+from kubelite.meta import quantities
+from kubelite.meta.types import Obj
+
+log = structlog.get_logger()
+
+_KINDS = {
+    "configMap": "kubernetes.io~configmap",
+    "secret": "kubernetes.io~secret",
+    "projected": "kubernetes.io~projected",
+    "downwardAPI": "kubernetes.io~downward-api",
+    "emptyDir": "kubernetes.io~empty-dir",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A volume that containers can mount."""
+
+    path: Path
+    readonly: bool = False
+    managed: bool = False
+
+
+class Volumes:
+    """The volumes of all pods of a node, under `pods_dir`/UID/volumes."""
+
+    def __init__(self, pods_dir: Path, sources: Sources) -> None:
+        self._pods_dir = pods_dir
+        self._memory_dir = pods_dir.parent / "memory"
+        self._in_memory = False
+        self._sources = sources
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._start)
+
+    def _start(self) -> None:
+        self._pods_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if not mounts.available():
+            return
+        self._memory_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        try:
+            if not mounts.is_mount(self._memory_dir):
+                mounts.tmpfs(self._memory_dir)
+            self._in_memory = True
+        except OSError as e:
+            log.warning("secrets_on_disk", directory=str(self._pods_dir), error=str(e))
+
+    def pod_dir(self, uid: str) -> Path:
+        return self._pods_dir / uid
+
+    async def prepare(self, pod: Obj) -> dict[str, Prepared]:
+        """Makes or refreshes every volume of the pod.
+
+        Raises:
+            ConfigFault: a volume can't be made now; the text names it.
+        """
+        ready: dict[str, Prepared] = {}
+        for volume in pod["spec"].get("volumes") or ():
+            try:
+                files = await payloads.of_volume(pod, volume, self._sources)
+                ready[volume["name"]] = await asyncio.to_thread(self._prepare, pod, volume, files)
+            except (ConfigFault, OSError) as e:
+                raise ConfigFault(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {e}') from e
+        return ready
+
+    def _prepare(self, pod: Obj, volume: Obj, files: Mapping[str, File] | None) -> Prepared:
+        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        if files is not None:
+            path = self._path(pod, volume)
+            if group is not None:
+                files = {n: File(f.content, f.mode | 0o440, f.uid, group) for n, f in files.items()}
+            atomic.write(path, files, -1 if group is None else group)
+            return Prepared(path, readonly=True, managed=True)
+        if (source := volume.get("emptyDir")) is not None:
+            path = self._path(pod, volume)
+            _empty_dir(path, source, group)
+            return Prepared(path, managed=True)
+        if source := volume.get("hostPath"):
+            return Prepared(_host_path(source["path"], source.get("type") or ""))
+        if source := volume.get("persistentVolumeClaim"):
+            return self._claim(pod, source["claimName"], bool(source.get("readOnly")), group)
+        if "ephemeral" in volume:
+            return self._claim(pod, f"{pod['metadata']['name']}-{volume['name']}", False, group)
+        kind = next((k for k in volume if k != "name"), "")
+        if not kind:  # a volume without a source is an empty directory
+            path = self._path(pod, {**volume, "emptyDir": {}})
+            _empty_dir(path, {}, group)
+            return Prepared(path, managed=True)
+        raise ConfigFault(f"volumes of type {kind} are not supported on this node")
+
+    def _path(self, pod: Obj, volume: Obj) -> Path:
+        kind = next(k for k in _KINDS if k in volume)
+        uid: str = pod["metadata"]["uid"]
+        base = self._memory_dir if self._in_memory and kind != "emptyDir" else self._pods_dir
+        directory = base / uid
+        directory.mkdir(mode=0o750, exist_ok=True)
+        path = directory / "volumes" / _KINDS[kind] / str(volume["name"])
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        return path
+
+    def _claim(self, pod: Obj, name: str, readonly: bool, group: int | None) -> Prepared:
+        objects = self._sources.objects
+        claim = objects.get("persistentvolumeclaims", name, pod["metadata"]["namespace"])
+        if claim is None:
+            raise ConfigFault(f'persistentvolumeclaim "{name}" not found')
+        bound = claim["spec"].get("volumeName")
+        volume = objects.get("persistentvolumes", bound) if bound else None
+        if volume is None:
+            raise ConfigFault(f'persistentvolumeclaim "{name}" is not bound')
+        spec = volume["spec"]
+        if source := spec.get("hostPath"):
+            return Prepared(_host_path(source["path"], source.get("type") or "DirectoryOrCreate"), readonly)
+        if source := spec.get("local"):
+            path = Path(source["path"])
+            if not path.exists():
+                raise ConfigFault(f'path "{path}" does not exist')
+            if group is not None and not readonly:
+                _own(path, group)
+            return Prepared(path, readonly)
+        kind = next((k for k in spec if isinstance(spec[k], dict) and k not in ("capacity", "claimRef", "nodeAffinity")), "?")
+        raise ConfigFault(f"persistent volumes of type {kind} are not supported on this node")
+
+    async def remove(self, uid: str, *, keep_directory: bool = False) -> None:
+        """Takes the pod's volumes away, and its directory (with the termination messages). Nothing of the pod runs any more."""
+        await asyncio.to_thread(self._remove, uid, keep_directory)
+
+    def _remove(self, uid: str, keep_directory: bool) -> None:
+        directory = self._pods_dir / uid
+        for point in mounts.below(directory):
+            mounts.unmount(point)
+        own = (directory / "volumes", directory / "volume-subpaths") if keep_directory else (directory,)
+        for path in (self._memory_dir / uid, *own):
+            if path.exists():
+                shutil.rmtree(path, onerror=_report)
+
+    def pods_on_disk(self) -> list[str]:
+        """The uids of pods that have a directory here."""
+        try:
+            return [entry.name for entry in self._pods_dir.iterdir()]
+        except FileNotFoundError:
+            return []
+
+
+def _report(function: object, path: str, info: object) -> None:
+    log.warning("volume_not_removed", path=path, error=str(info))
+
+
+def _empty_dir(path: Path, source: Obj, group: int | None) -> None:
+    fresh = not path.exists()
+    if fresh:
+        path.mkdir(mode=0o777)
+    medium = source.get("medium") or ""
+    if medium == "Memory" and not mounts.is_mount(path):
+        limit = source.get("sizeLimit")
+        if mounts.available():
+            mounts.tmpfs(path, quantities.value(limit) if limit else 0, 0o777)
+        fresh = True
+    elif medium.startswith("HugePages"):
+        raise ConfigFault(f"emptyDir medium {medium} is not supported on this node")
+    if fresh:
+        path.chmod(0o777 if group is None else 0o2777)
+        if group is not None:
+            os.chown(path, -1, group)
+
+
+def _host_path(text: str, kind: str) -> Path:
+    path = Path(text)
+    if kind == "DirectoryOrCreate" and not path.exists():
+        path.mkdir(parents=True, mode=0o755)
+    elif kind == "FileOrCreate" and not path.exists():
+        path.touch(mode=0o644)
+    checks = {
+        "Directory": (stat.S_ISDIR, "a directory"),
+        "DirectoryOrCreate": (stat.S_ISDIR, "a directory"),
+        "File": (stat.S_ISREG, "a file"),
+        "FileOrCreate": (stat.S_ISREG, "a file"),
+        "Socket": (stat.S_ISSOCK, "a socket file"),
+        "CharDevice": (stat.S_ISCHR, "a character device"),
+        "BlockDevice": (stat.S_ISBLK, "a block device"),
+    }
+    if kind in checks:
+        test, name = checks[kind]
+        if not path.exists() or not test(path.stat().st_mode):
+            raise ConfigFault(f"hostPath type check failed: {text} is not {name}")
+    return path
+
+
+def _own(path: Path, group: int) -> None:
+    """Gives a volume to a group, as deep as it goes; links are not followed."""
+    for directory, _, files in os.walk(path):
+        os.chown(directory, -1, group)
+        os.chmod(directory, stat.S_IMODE(os.lstat(directory).st_mode) | 0o2770)
+        for name in files:
+            file = os.path.join(directory, name)
+            if not os.path.islink(file):
+                os.chown(file, -1, group)
+                os.chmod(file, stat.S_IMODE(os.lstat(file).st_mode) | 0o660)

@@ -1,0 +1,423 @@
+"""Carries a pod's decisions out: makes and stops sandboxes, starts containers in order, kills them with their hooks and grace.
+
+Each piece of work is a task of the pod's worker, named by the container (or SANDBOX) that it keeps busy; when it ends the worker
+is woken and decides again. Nothing here decides anything.
+"""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from kubelite.agent import containers, faults, hooks
+from kubelite.agent.events import field_path
+from kubelite.agent.faults import ConfigFault, StartFault
+from kubelite.agent.podstate import MINIMUM_GRACE_S, SANDBOX, Backoff, Decision, Kill, Start, Waiting, container_of
+from kubelite.agent.volumes.volumes import Prepared
+from kubelite.meta.types import Obj
+from runtimes.interface import Image, NotFound, RuntimeFault
+
+if TYPE_CHECKING:
+    from kubelite.agent.sync import PodWorker
+
+log = structlog.get_logger()
+
+FIRST_RETRY_S = 0.5
+LAST_RETRY_S = 122.0
+#: How long a missing object may take to arrive before a mount counts as failed.
+PATIENCE_S = 0.3
+HOOK_LIMIT_S = 3600.0
+
+
+class Work:
+    """What is under way for one pod."""
+
+    def __init__(self, worker: "PodWorker") -> None:
+        self._worker = worker
+        self._context = worker.context
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._chain: asyncio.Task[None] | None = None
+        self._starting: dict[str, Start] = {}
+        self._images: dict[str, asyncio.Task[Image]] = {}
+        self._volumes: dict[str, Prepared] | None = None
+        self._refresh: asyncio.Task[None] | None = None
+        self._retries: dict[str, float] = {}
+        self._stopping: set[str] = set()
+        self._others: set[asyncio.Task[None]] = set()
+        self._cleaned = False
+        self.backoffs: dict[str, Backoff] = {}
+        self.waiting: dict[str, Waiting] = {}
+
+    @property
+    def pod(self) -> Obj:
+        return self._worker.pod
+
+    @property
+    def busy(self) -> frozenset[str]:
+        return frozenset((*self._tasks, *self._starting))
+
+    def carry_out(self, decision: Decision) -> None:
+        if decision.terminating and self._chain is not None:
+            self._chain.cancel()
+        for kill in decision.kills:
+            self._run(kill.record.name, self._kill(kill))
+        if decision.stop_sandboxes:
+            self._run(SANDBOX, self._stop_sandboxes(decision.stop_sandboxes))
+        elif decision.create_sandbox is not None:
+            self._run(SANDBOX, self._create_sandbox(decision.create_sandbox))
+        starts = [s for s in decision.starts if s.name not in self.busy]
+        if starts and not decision.terminating:
+            self._start_all(starts)
+
+    def retry(self) -> None:
+        """Something that was missing may be there now: what waits for it may start at once."""
+        for name, waiting in list(self.waiting.items()):
+            if waiting.reason in ("", "CreateContainerConfigError") and name != SANDBOX:
+                del self.waiting[name]
+        self._retries.pop("/volumes", None)
+
+    def hurry(self, grace_s: float) -> None:
+        """The pod's grace became shorter while its containers end: they get no more than this from now."""
+        for id_ in self._stopping:
+            self._also(self._stop_again(id_, grace_s))
+
+    async def stop(self) -> None:
+        """Ends all work without undoing any: containers stay as they are."""
+        tasks = [*self._tasks.values(), *self._images.values(), *self._others]
+        tasks += [t for t in (self._chain, self._refresh) if t is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guarded(name, work), name=f"{name} of {self._worker.name}")
+        self._tasks[name] = task
+
+    def _also(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guarded("", work), name=f"extra work for {self._worker.name}")
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+
+    async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as e:  # noqa: BLE001 - a supervisor: what failed is told and tried again, the agent goes on
+            level = log.warning if isinstance(e, RuntimeFault | OSError) else log.exception
+            level("pod_work_failed", pod=self._worker.name, what=name, error=str(e))
+            if name == SANDBOX:
+                self._wait_for(SANDBOX, "", str(e))
+            elif name:
+                self.waiting[name] = Waiting("", str(e), self._context.now() + FIRST_RETRY_S)
+        finally:
+            if name:
+                self._tasks.pop(name, None)
+            self._worker.wake()
+
+    def _wait_for(self, name: str, reason: str, message: str) -> None:
+        delay_s = min(self._retries.get(name, FIRST_RETRY_S / 2) * 2, LAST_RETRY_S)
+        self._retries[name] = delay_s
+        self.waiting[name] = Waiting(reason, message, self._context.now() + delay_s)
+
+    # The sandbox.
+
+    async def _create_sandbox(self, attempt: int) -> None:
+        context, pod = self._context, self.pod
+        if attempt and self._worker.observed.sandboxes:
+            context.recorder.pod(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+        self._prefetch()
+        try:
+            config = containers.sandbox_config(context, pod, attempt)
+            if not context.options.simulated:
+                context.cgroups.ensure(pod)
+                await asyncio.to_thread(context.log_dir(pod).mkdir, parents=True, exist_ok=True)
+            # The volumes are made meanwhile; whoever starts first waits for them.
+            self.refresh_volumes(first=True)
+            # A sandbox that is being made when the agent stops must be found by the next one, not half made.
+            id_ = await _to_the_end(context.runtime.run_sandbox(config))
+            self._worker.sandboxes[id_] = await context.runtime.sandbox_status(id_)
+        except (RuntimeFault, ConfigFault) as e:
+            if "deletionTimestamp" not in self.pod["metadata"]:
+                text = f"Failed to create pod sandbox: {e}"
+                context.recorder.pod(pod, "Warning", "FailedCreatePodSandBox", text)
+            self._wait_for(SANDBOX, "", str(e))
+            return
+        self.waiting.pop(SANDBOX, None)
+        self._retries.pop(SANDBOX, None)
+
+    async def _stop_sandboxes(self, ids: tuple[str, ...]) -> None:
+        for id_ in ids:
+            await self._context.runtime.stop_sandbox(id_)
+            self._worker.look_at(id_)
+
+    def _prefetch(self) -> None:
+        """Has the images of what starts first pulled while the sandbox is made."""
+        spec = self.pod["spec"]
+        first = (spec.get("initContainers") or spec["containers"])[: 1 if spec.get("initContainers") else None]
+        for container in first:
+            if container["name"] not in self._images and self._worker.observed.newest(container["name"]) is None:
+                task = asyncio.create_task(self._ensure_image(container), name=f"image of {container['name']}")
+                task.add_done_callback(_retrieve)
+                self._images[container["name"]] = task
+
+    async def _ensure_image(self, container: Obj) -> Image:
+        meta, spec = self.pod["metadata"], self.pod["spec"]
+        names = [ref.get("name", "") for ref in spec.get("imagePullSecrets") or ()]
+        found = [self._context.objects.get("secrets", name, meta["namespace"]) for name in names]
+        return await self._context.images.ensure(self.pod, container, [s for s in found if s is not None])
+
+    # Volumes.
+
+    def refresh_volumes(self, first: bool = False) -> None:
+        """Makes the volumes, or brings them up to date; at most one such run at a time and one after it."""
+        if (self._volumes is None and not first) or self._cleaned:
+            return
+        before = self._refresh
+        if before is not None and not before.done() and first:
+            return
+
+        async def refresh() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            try:
+                self._volumes = await self._prepare_volumes()
+            except ConfigFault as e:
+                if self._volumes is not None:
+                    log.info("volumes_not_refreshed", pod=self._worker.name, error=str(e))
+
+        self._refresh = asyncio.create_task(refresh(), name=f"volumes of {self._worker.name}")
+
+    async def _prepare_volumes(self) -> dict[str, Prepared]:
+        if self._context.options.simulated:
+            return {v["name"]: Prepared(Path("/")) for v in self.pod["spec"].get("volumes") or ()}
+        return await self._context.volumes.prepare(self.pod)
+
+    async def _ready_volumes(self) -> dict[str, Prepared]:
+        """The volumes, made if need be. Raises StartFault (with no reason to show) while one can't be."""
+        if self._refresh is not None and not self._refresh.done():
+            await asyncio.wait([self._refresh])
+        if self._volumes is not None:
+            return self._volumes
+        for patience_s in (PATIENCE_S, 0.0):
+            try:
+                self._volumes = await self._prepare_volumes()
+                return self._volumes
+            except ConfigFault as e:
+                fault = e
+                await asyncio.sleep(patience_s)
+        self._context.recorder.pod(self.pod, "Warning", "FailedMount", str(fault))
+        self._wait_for("/volumes", "", str(fault))
+        raise StartFault("", str(fault), self.waiting.pop("/volumes").retry_at_s)
+
+    # Starting.
+
+    def _start_all(self, starts: list[Start]) -> None:
+        """Starts containers one after the other, as their order in the spec promises."""
+        for start in starts:
+            self._starting[start.name] = start
+        before = self._chain
+
+        async def chain() -> None:
+            try:
+                if before is not None and not before.done():
+                    await asyncio.wait([before])
+                for start in starts:
+                    await self._start(start)
+            finally:
+                for start in starts:
+                    if self._starting.get(start.name) is start:
+                        del self._starting[start.name]
+                self._worker.wake()
+
+        self._chain = asyncio.create_task(chain(), name=f"starts of {self._worker.name}")
+        self._chain.add_done_callback(_retrieve)
+
+    async def _start(self, start: Start) -> None:
+        """Starts one container; a failure becomes its waiting reason, and the next in the chain goes on."""
+        name = start.name
+        found = container_of(self.pod, name)
+        try:
+            if found is not None:
+                await self._start_container(start, found[0])
+                self.waiting.pop(name, None)
+                self._retries.pop(name, None)
+        except StartFault as e:
+            self.waiting[name] = e.waiting
+            if e.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+                text = f"Error: {e.reason}"
+                self._context.recorder.pod(self.pod, "Warning", "Failed", text, field_path(self.pod, name))
+        finally:
+            if self._starting.get(name) is start:
+                del self._starting[name]
+            self._worker.wake()
+
+    async def _start_container(self, start: Start, container: Obj) -> None:
+        context, pod, worker = self._context, self.pod, self._worker
+        path = field_path(pod, start.name)
+        task = self._images.pop(start.name, None)
+        image = await (self._ensure_image(container) if task is None else task)
+        volumes = await self._ready_volumes()
+        sandbox = worker.observed.active
+        if sandbox is None:
+            raise StartFault("", "the pod's sandbox went away", context.now())
+        retry_at_s = context.now() + faults.RETRY_S
+        try:
+            target_id = self._target(container)
+            ips = context.host_ips if pod["spec"].get("hostNetwork") else sandbox.ips
+            make = containers.container_config
+            if context.options.simulated:
+                config = make(context, pod, container, start, image, volumes, ips, target_id)
+            else:
+                config = await asyncio.to_thread(make, context, pod, container, start, image, volumes, ips, target_id)
+                await asyncio.to_thread((context.log_dir(pod) / start.name).mkdir, parents=True, exist_ok=True)
+            sandbox_config = containers.sandbox_config(context, pod, sandbox.attempt)
+        except (ConfigFault, OSError) as e:
+            context.recorder.pod(pod, "Warning", "Failed", f"Error: {e}", path)
+            raise StartFault("CreateContainerConfigError", str(e), retry_at_s) from e
+        try:
+            id_ = await _to_the_end(context.runtime.create_container(sandbox.id, config, sandbox_config))
+        except RuntimeFault as e:
+            context.recorder.pod(pod, "Warning", "Failed", f"Error: {e}", path)
+            raise StartFault("CreateContainerError", str(e), retry_at_s) from e
+        context.recorder.pod(pod, "Normal", "Created", f"Created container: {start.name}", path)
+        self.backoffs[start.name] = start.backoff
+        try:
+            await _to_the_end(context.runtime.start_container(id_))
+        except RuntimeFault as e:
+            context.recorder.pod(pod, "Warning", "Failed", f"Error: {e}", path)
+            raise StartFault("RunContainerError", str(e), context.now() + MINIMUM_GRACE_S) from e
+        finally:
+            worker.look_at(id_)
+        context.recorder.pod(pod, "Normal", "Started", f"Started container {start.name}", path)
+        await self._post_start(container, id_, ips)
+        await self._prune(start.name)
+
+    def _target(self, container: Obj) -> str:
+        name = container.get("targetContainerName")
+        if not name:
+            return ""
+        record = self._worker.observed.newest(name)
+        if record is None or not record.running:
+            raise ConfigFault(f"unable to find target container {name}")
+        return record.id
+
+    async def _post_start(self, container: Obj, id_: str, ips: tuple[str, ...]) -> None:
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if hook is None:
+            return
+        context, name = self._context, container["name"]
+        try:
+            await hooks.run(context.runtime, hook, container, id_, ips, HOOK_LIMIT_S)
+        except hooks.HookFault as e:
+            path = field_path(self.pod, name)
+            context.recorder.pod(self.pod, "Warning", "FailedPostStartHook", "PostStartHook failed", path)
+            context.recorder.pod(self.pod, "Normal", "Killing", "FailedPostStartHook", path)
+            grace_s = self.pod["spec"].get("terminationGracePeriodSeconds", MINIMUM_GRACE_S)
+            with contextlib.suppress(NotFound):
+                await context.runtime.stop_container(id_, float(grace_s))
+            self._worker.look_at(id_)
+            raise StartFault("PostStartHookError", str(e), context.now()) from e
+
+    async def _prune(self, name: str) -> None:
+        """Of a container that was restarted only the last ended one is kept, with its log."""
+        records = sorted((r for r in self._worker.records.values() if r.name == name), key=lambda r: -r.created_at_ns)
+        ended = [r for r in records if r.exited]
+        for record in ended[1:]:
+            with contextlib.suppress(RuntimeFault):  # tried again after the next restart
+                await self._context.runtime.remove_container(record.id)
+                self._worker.records.pop(record.id, None)
+                if not self._context.options.simulated:
+                    directory = self._context.log_dir(self.pod) / name
+                    for file in directory.glob(f"{record.restarts}.log*"):
+                        file.unlink(missing_ok=True)
+
+    # Killing.
+
+    async def _kill(self, kill: Kill) -> None:
+        context, record = self._context, kill.record
+        found = container_of(self.pod, record.name)
+        context.recorder.pod(self.pod, "Normal", "Killing", kill.message, field_path(self.pod, record.name))
+        ends_at_s = context.now() + kill.grace_s
+        hook = ((found[0].get("lifecycle") or {}) if found else {}).get("preStop")
+        self._stopping.add(record.id)
+        try:
+            if hook is not None and found is not None and kill.grace_s > 0:
+                await self._pre_stop(hook, found[0], record.id, kill.grace_s)
+            await self._wait_ended(kill.after, ends_at_s)
+            remaining_s = max(ends_at_s - context.now(), float(MINIMUM_GRACE_S))
+            with contextlib.suppress(NotFound):
+                await context.runtime.stop_container(record.id, remaining_s)
+        finally:
+            self._stopping.discard(record.id)
+            self._worker.look_at(record.id)
+
+    async def _pre_stop(self, hook: Obj, container: Obj, id_: str, grace_s: float) -> None:
+        ips = self._context.host_ips if self.pod["spec"].get("hostNetwork") else self._worker.observed.ips
+        try:
+            async with asyncio.timeout(grace_s):
+                await hooks.run(self._context.runtime, hook, container, id_, ips, grace_s)
+        except (hooks.HookFault, TimeoutError) as e:
+            log.info("pre_stop_failed", pod=self._worker.name, container=container["name"], error=str(e) or "too long")
+            path = field_path(self.pod, container["name"])
+            self._context.recorder.pod(self.pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
+
+    async def _wait_ended(self, names: frozenset[str], until_s: float) -> None:
+        """Returns once none of the named containers runs, or at `until_s`."""
+        while any(r.name in names and r.may_run for r in self._worker.records.values()):
+            remaining_s = until_s - self._context.now()
+            if remaining_s <= 0:
+                return
+            looked = self._worker.looked
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(remaining_s):
+                    await looked.wait()
+
+    async def _stop_again(self, id_: str, grace_s: float) -> None:
+        with contextlib.suppress(NotFound):
+            await self._context.runtime.stop_container(id_, max(grace_s, float(MINIMUM_GRACE_S)))
+        self._worker.look_at(id_)
+
+    # The end.
+
+    async def clean(self, everything: bool) -> None:
+        """Gives back volumes and cgroup once nothing runs; with `everything` also sandboxes, containers, logs and directory."""
+        context = self._context
+        uid = self._worker.uid
+        if not self._cleaned:
+            self._cleaned = True
+            for task in (self._chain, self._refresh, *self._images.values()):
+                if task is not None and not task.done():
+                    task.cancel()
+            context.images.forget(uid)
+            context.tokens.forget(uid)
+            if not context.options.simulated:
+                await context.volumes.remove(uid, keep_directory=not everything)
+                context.cgroups.remove(self.pod)
+        elif everything and not context.options.simulated:
+            await context.volumes.remove(uid, keep_directory=False)
+        if everything:
+            for id_ in list(self._worker.sandboxes):
+                await context.runtime.remove_sandbox(id_)
+            if not context.options.simulated:
+                await asyncio.to_thread(shutil.rmtree, context.log_dir(self.pod), ignore_errors=True)
+
+
+async def _to_the_end(call: Coroutine[Any, Any, Any]) -> Any:
+    """Awaits a runtime call that must not be left half done: a cancellation waits for its end first."""
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        _retrieve(task)
+        raise
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Looks at a task's outcome so that nobody warns that no one did; its failures have been told where they happened."""
+    if not task.cancelled():
+        task.exception()
