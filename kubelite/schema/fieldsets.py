@@ -157,9 +157,7 @@ def is_granular_list(structure: Structure | None, value: Any) -> bool:
 
 def child_structure(structure: Structure | None, name: str) -> Structure | None:
     """The structure of a field; None where the schema says nothing of it."""
-    if structure is None:
-        return None
-    return structure.properties.get(name) or structure.additional_properties
+    return structure.child(name) if structure is not None else None
 
 
 def items_by_element(structure: Structure, values: list[Any]) -> dict[str, Any]:
