@@ -102,7 +102,7 @@ class Chain:
             reply = failure(errors.Timeout(f"Timeout: request did not complete within {REQUEST_TIMEOUT_S:g}s"))
         except Disconnected:
             raise
-        except Exception as e:  # noqa: BLE001 - the outer filter: whatever happened, the client gets a Status
+        except Exception as e:
             log.exception("request_failed", verb=request.info.verb, path=request.path, audit_id=request.id)
             reply = failure(errors.InternalError.of(type(e).__name__))
         finally:

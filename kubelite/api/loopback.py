@@ -80,9 +80,7 @@ class LoopbackClient:
         bookmarks: bool = False,
     ) -> AsyncIterator[WatchEvent]:
         target = self._target("watch", resource, namespace)
-        options = ListOptions(
-            label_selector, field_selector, resource_version=resource_version, allow_watch_bookmarks=bookmarks
-        )
+        options = ListOptions(label_selector, field_selector, resource_version=resource_version, allow_watch_bookmarks=bookmarks)
         watch = self._registry.watch(target, options)
         try:
             while True:
@@ -100,9 +98,7 @@ class LoopbackClient:
             }
         return self._registry.parsed(item.entry)
 
-    async def create(
-        self, resource: str, obj: Obj, namespace: str = "", *, name: str = "", subresource: str = ""
-    ) -> Obj:
+    async def create(self, resource: str, obj: Obj, namespace: str = "", *, name: str = "", subresource: str = "") -> Obj:
         metadata = obj.get("metadata") or {}
         namespace = namespace or metadata.get("namespace", "")
         target = self._target("create", resource, namespace, name, subresource)
@@ -184,4 +180,3 @@ class LoopbackClient:
         assert self._authorizer is not None
         access = Access(self._user, verb, kind.group, kind.version, kind.plural, subresource, namespace, name)
         require(self._authorizer, access)
-

@@ -33,9 +33,7 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
         obj = {**obj, "apiVersion": given_version or api_version, "kind": given_kind or name}
         given_version, given_kind = obj["apiVersion"], obj["kind"]
     if given_version != api_version and not _is_near(given_version, api_version):
-        raise BadRequest(
-            f"the API version in the data ({given_version}) does not match the expected API version ({api_version})"
-        )
+        raise BadRequest(f"the API version in the data ({given_version}) does not match the expected API version ({api_version})")
     if given_kind != name:
         raise BadRequest(
             f'{given_kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {name}: '

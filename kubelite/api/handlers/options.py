@@ -75,9 +75,7 @@ def write_options(request: Request, options_kind: str, *, applies: bool = False)
 
 
 def _dry_run(values: "list[str] | tuple[str, ...]", causes: list[Cause]) -> bool:
-    for value in values:
-        if value != "All":
-            causes.append(not_supported("dryRun", value, ("All",)))
+    causes += [not_supported("dryRun", value, ("All",)) for value in values if value != "All"]
     return bool(values)
 
 
@@ -105,9 +103,7 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
             invalid("propagationPolicy", policy, f"must be one of {', '.join(f'{chr(34)}{p}{chr(34)}' for p in _PROPAGATION)}")
         )
     if policy and orphan is not None:
-        causes.append(
-            invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set")
-        )
+        causes.append(invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"))
     if grace is not None and not isinstance(grace, int):
         raise BadRequest("gracePeriodSeconds must be a number of seconds")
     if causes:

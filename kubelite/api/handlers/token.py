@@ -99,12 +99,15 @@ async def _bind(api: "Api", namespace: str, account: str, reference: Obj) -> dic
     key = (reference.get("apiVersion", ""), reference.get("kind", ""))
     resource = _BINDABLE.get(key)
     if resource is None:
-        raise errors.BadRequest(f"cannot bind token for serviceaccount \"{account}\" to object of type {key[0]}, Kind={key[1]}")
+        raise errors.BadRequest(f'cannot bind token for serviceaccount "{account}" to object of type {key[0]}, Kind={key[1]}')
     name = reference.get("name", "")
     obj = await api.client.get(resource, name, "" if resource == "nodes" else namespace)
     uid = obj["metadata"]["uid"]
     if reference.get("uid") and reference["uid"] != uid:
-        why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. The object might have been deleted and then recreated"
+        why = (
+            f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
+            "The object might have been deleted and then recreated"
+        )
         raise errors.Conflict.of("", resource, name, why)
     bound = {key[1].lower(): Bound(name, uid)}
     if resource == "pods":

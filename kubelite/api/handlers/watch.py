@@ -52,9 +52,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
     return Streamed()
 
 
-async def _pump(
-    api: "Api", request: Request, kind: Kind, watch: "RegistryWatch", media: Media, timeout_s: float
-) -> None:
+async def _pump(api: "Api", request: Request, kind: Kind, watch: "RegistryWatch", media: Media, timeout_s: float) -> None:
     connection = request.connection
     frame = watch.frame
     if media.form:

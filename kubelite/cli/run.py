@@ -1,0 +1,104 @@
+"""Runs a server, an agent or both until a signal ends them, and says what went wrong in a line."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from kubelite.server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def configure_logs(form: str, level: str) -> None:
+    """structlog to standard error: aligned for people (console), a JSON object a line for machines (json)."""
+    import logging
+
+    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    if level not in levels or form not in ("console", "json"):
+        sys.stderr.write("kubelite: --log-format is console or json, --log-level is debug, info, warning or error\n")
+        sys.exit(2)
+    renderer: structlog.typing.Processor
+    if form == "json":
+        import orjson
+
+        renderer = structlog.processors.JSONRenderer(serializer=lambda o, **kw: orjson.dumps(o, default=str).decode())
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if form == "json":
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(levels[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def run(command: str, settings: "Settings", log_format: str, log_level: str) -> int:
+    """The process's exit status."""
+    configure_logs(log_format, log_level)
+    import gc
+
+    import uvloop
+
+    # A server makes many objects that live long or die at once; collecting the young ones less often costs nothing.
+    gc.set_threshold(20_000, 20, 50)
+    from kubelite.auth.pki import CertificateError
+    from kubelite.server.settings import SettingsError
+    from kubelite.store.contract import StoreError
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(_main(command, settings))
+        except (SettingsError, CertificateError, StoreError) as e:
+            sys.stderr.write(f"kubelite: {e}\n")
+            return 1
+        except PermissionError as e:
+            sys.stderr.write(f"kubelite: {e.filename}: permission denied; run as root or name another --data-dir\n")
+            return 1
+
+
+async def _main(command: str, settings: "Settings") -> int:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def on_signal() -> None:
+        if ended.is_set():
+            sys.stderr.write("kubelite: ending at once\n")
+            sys.exit(130)
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+
+    from kubelite.server import compose
+
+    part = compose.of(command, settings)
+    waiting = loop.create_task(ended.wait(), name="signal")
+    try:
+        start = loop.create_task(part.start(), name=f"start of {command}")
+        await asyncio.wait((start, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if not start.done():
+            start.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await start
+            return 0
+        await start
+        await asyncio.wait((part.failed, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if part.failed.done() and not part.failed.cancelled() and (error := part.failed.exception()) is not None:
+            sys.stderr.write(f"kubelite: {error}; the log above says why\n")
+            return 1
+        return 0
+    finally:
+        waiting.cancel()
+        await part.stop()

@@ -1,0 +1,21 @@
+"""What each command runs: a server, an agent, or both in one process."""
+
+import asyncio
+from typing import Protocol
+
+from kubelite.server.settings import Settings
+
+
+class Part(Protocol):
+    @property
+    def failed(self) -> asyncio.Future[None]: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def of(command: str, settings: Settings) -> Part:
+    from kubelite.server.server import Server
+
+    return Server(settings)

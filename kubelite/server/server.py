@@ -1,0 +1,175 @@
+"""The composition root of a server.
+
+Order of the start: store, registry, the objects of every cluster, informers, the API's socket, controllers and scheduler,
+the nodes' gRPC port. The stop goes the other way under one deadline. This is the only place where all parts are known.
+"""
+
+import asyncio
+import gc
+import time
+
+import structlog
+
+from kubelite.api.app import Api, ApiServer, server_tls
+from kubelite.api.audit import AuditLog
+from kubelite.api.discovery import Discovery
+from kubelite.api.loopback import LoopbackClient
+from kubelite.api.openapi import OpenApi
+from kubelite.auth import authenticators, authorizers, pki
+from kubelite.auth.nodes import NodeAuthorizer
+from kubelite.auth.rbac import Rbac
+from kubelite.auth.tokens import ServiceAccountTokens
+from kubelite.client.informers import Informers
+from kubelite.meta.types import Obj
+from kubelite.registry.contract import AllowAll
+from kubelite.registry.registry import Registry
+from kubelite.registry.registry import Settings as RegistrySettings
+from kubelite.schema import builtin
+from kubelite.server import addresses, bootstrap, kubeconfig
+from kubelite.server.services import ClusterServices
+from kubelite.server.settings import Settings, SettingsError
+from kubelite.server.supervisor import Supervisor
+from kubelite.store.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+STOP_DEADLINE_S = 20.0
+_FAIRNESS = ("flowschemas.flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io")
+
+
+class Server:
+    """`start` returns when the server is ready; `stop` ends it. `failed` is the future of what must not happen."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ready = asyncio.Event()
+        self._supervisor = Supervisor()
+        self.store = SqliteStore(settings.data_dir / "store.db")
+        self.kinds = builtin.kinds()
+        registry_settings = RegistrySettings((settings.service_cidr,), settings.node_port_range)
+        self.registry = Registry(self.store, self.kinds, AllowAll(), registry_settings)
+        self.client = LoopbackClient(self.registry, self.kinds)
+        self.informers = Informers(self.client)
+        self.rbac = Rbac(self.informers)
+        self.authorizer = authorizers.Union([authorizers.Masters(), NodeAuthorizer(self.informers), self.rbac])
+        self.advertise = addresses.advertised(settings.bind, settings.advertise_address)
+        self.port = settings.https_port
+        self.authority: pki.Authority
+        self.tokens: ServiceAccountTokens
+        self.api: Api
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        return self._supervisor.failed
+
+    async def start(self) -> None:
+        """Raises StoreError, CertificateError, SettingsError or OSError, each saying what to do."""
+        began = time.perf_counter()
+        settings, supervisor = self.settings, self._supervisor
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys = asyncio.get_running_loop().run_in_executor(None, self._load_keys)
+        try:
+            await self.store.start()
+        finally:
+            certificate = await keys
+        supervisor.on_stop("store", self.store.stop)
+        await self.registry.start()
+        await bootstrap.apply(self.client, settings, self.authority.certificate_pem)
+
+        self.api = self._build_api()
+        for resource in _FAIRNESS:
+            self.informers.of(resource).subscribe(self._fairness_changed)
+        supervisor.run("informers", self.informers.run())
+        await self.informers.wait_synced()
+        self._configure_fairness()
+
+        assert certificate.certificate_path is not None
+        assert certificate.key_path is not None
+        tls = server_tls(certificate.certificate_path, certificate.key_path, self.authority.certificate_path)
+        server = ApiServer(self.api, tls)
+        try:
+            bound = await server.start([(settings.bind, settings.https_port)])
+        except OSError as e:
+            raise SettingsError(
+                f"cannot listen on {settings.bind}:{settings.https_port}: {e.strerror or e}; "
+                "end what uses the port, or choose another with --https-port"
+            ) from e
+        self.port = bound[0][1]
+        supervisor.on_stop("api", lambda: server.stop(5.0))
+        supervisor.run("api", server.run())
+        services = ClusterServices(self.client, self.informers, settings, self.advertise, self.port)
+        await services.apply()
+        supervisor.run("cluster services", services.run())
+        self._write_kubeconfig()
+        gc.collect()
+        gc.freeze()
+        self.ready.set()
+        log.info(
+            "server_ready",
+            address=f"https://{self.advertise}:{self.port}",
+            kubeconfig=str(settings.kubeconfig),
+            seconds=round(time.perf_counter() - began, 3),
+        )
+
+    async def stop(self) -> None:
+        self.ready.clear()
+        await self._supervisor.stop(STOP_DEADLINE_S)
+        log.info("server_stopped")
+
+    def _load_keys(self) -> pki.KeyPair:
+        settings = self.settings
+        self.authority = pki.Authority.load_or_create(settings.pki_dir)
+        self.tokens = ServiceAccountTokens.load_or_create(settings.pki_dir, self._lookup, issuer=settings.issuer)
+        names, ips = addresses.server_names(settings.api_service_ip, self.advertise, settings.bind, settings.cluster_domain)
+        return self.authority.server_certificate(names, ips)
+
+    def _lookup(self, resource: str, namespace: str, name: str) -> Obj | None:
+        """The newest committed state, for what tokens are bound to."""
+        kind = self.kinds.preferred(resource)
+        entry = self.store.get(kind.key(namespace, name))
+        return self.registry.parsed(entry) if entry is not None else None
+
+    def _build_api(self) -> Api:
+        address = f"https://{self.advertise}:{self.settings.https_port}"
+        api = Api(
+            registry=self.registry,
+            kinds=self.kinds,
+            authenticator=authenticators.Chain.of(self.tokens, self._lookup),
+            authorizer=self.authorizer,
+            rbac=self.rbac,
+            issuer=self.tokens,
+            client=self.client,
+            informers=self.informers,
+            discovery=Discovery(self.kinds, address.removeprefix("https://")),
+            openapi=OpenApi(self.kinds),
+            address=address,
+        )
+        if self.settings.audit_log:
+            api.audit = AuditLog(self.settings.data_dir / "audit.log")
+        api.health.add("store", self._store_problem)
+        api.health.add("informer-sync", self._unsynced, ready_only=True)
+        api.health.add("start", lambda: None if self.ready.is_set() else "not all parts have started", ready_only=True)
+        api.metrics.add_source("kubelite_store", self.store.statistics)
+        return api
+
+    def _store_problem(self) -> str | None:
+        return None if self.store.statistics()["writable"] else "the store refuses writes; its log line says why"
+
+    def _unsynced(self) -> str | None:
+        return None if all(self.informers.of(r).synced.is_set() for r in _FAIRNESS) else "informers are not synced"
+
+    def _fairness_changed(self, old: Obj | None, new: Obj | None) -> None:
+        # Status updates change nothing here; the first list calls this for each object, so it waits for all of them.
+        if old is not None and new is not None and old.get("spec") == new.get("spec"):
+            return
+        if all(self.informers.of(r).synced.is_set() for r in _FAIRNESS):
+            self._configure_fairness()
+
+    def _configure_fairness(self) -> None:
+        schemas, levels = (self.informers.of(r).list() for r in _FAIRNESS)
+        self.api.fairness.configure(schemas, levels)
+
+    def _write_kubeconfig(self) -> None:
+        admin = self.authority.client_certificate("kubernetes-admin", ["system:masters"])
+        host = "127.0.0.1" if self.settings.bind in ("0.0.0.0", "127.0.0.1") else self.advertise
+        kubeconfig.write(self.settings.kubeconfig, f"https://{host}:{self.port}", self.authority.certificate_pem, admin)
