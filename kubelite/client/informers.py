@@ -4,20 +4,17 @@ One informer a resource, shared by all parts of a process, started when the firs
 object once, as the client handed it out; what it hands out is that same object, which nobody mutates. Handlers are
 synchronous, called in the order of the events, and must only note what to do (usually: add a key to a work queue).
 
-An informer never ends on an error: it watches on from the last revision it saw, lists again when that is compacted, and
-backs off while the server does not answer. Between a fault and its repair the cache is stale, never wrong.
+An informer never ends on an error (see `reflector`). Between a fault and its repair the cache is stale, never wrong.
 """
 
 import asyncio
-import contextlib
-import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import structlog
 
-from kubelite.client.contract import Client, WatchEvent
-from kubelite.meta.errors import ApiError, Expired, Gone
+from kubelite.client import reflector
+from kubelite.client.contract import Client
 from kubelite.meta.types import Obj
 
 log = structlog.get_logger()
@@ -28,23 +25,10 @@ Handler: TypeAlias = Callable[[Obj | None, Obj | None], None]
 IndexKeys: TypeAlias = Callable[[Obj], Iterable[str]]
 _Key: TypeAlias = tuple[str, str]
 
-FIRST_BACKOFF_S = 0.05
-LAST_BACKOFF_S = 10.0
-
 
 def _key_of(obj: Obj) -> _Key:
     meta = obj["metadata"]
     return meta.get("namespace", ""), meta["name"]
-
-
-@contextlib.asynccontextmanager
-async def _closing(stream: AsyncIterator[WatchEvent]) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-    """Ends a watch with the block, not when the garbage collector comes by."""
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
 
 
 class Informer:
@@ -108,36 +92,7 @@ class Informer:
 
     async def run(self) -> None:
         """Lists and watches until cancelled."""
-        backoff_s = FIRST_BACKOFF_S
-        revision = ""
-        while True:
-            try:
-                if not revision:
-                    listing = await self._client.list(self.resource)
-                    self._replace(listing.items)
-                    revision = listing.resource_version
-                    self.synced.set()
-                async with _closing(self._client.watch(self.resource, resource_version=revision, bookmarks=True)) as stream:
-                    async for kind, obj in stream:
-                        if kind != "BOOKMARK":
-                            self._apply(obj, deleted=kind == "DELETED")
-                        revision = obj["metadata"]["resourceVersion"]
-                        backoff_s = FIRST_BACKOFF_S
-                # The server ended the watch, as it does after its time: go on from where we are, but never in a busy loop.
-                await asyncio.sleep(FIRST_BACKOFF_S * random.random())
-                continue
-            except (Expired, Gone):
-                log.info("informer_expired", resource=self.resource, revision=revision)
-                revision = ""
-            except asyncio.CancelledError:
-                raise
-            except Exception as e:  # noqa: BLE001 - a reconcile loop: no fault of a server or handler ends an informer
-                level = log.warning if not isinstance(e, ApiError) or e.code >= 500 else log.info
-                level("informer_failed", resource=self.resource, error=str(e) or type(e).__name__, again_in_s=backoff_s)
-                if not isinstance(e, ApiError) or (e.code < 500 and e.code != 429):
-                    revision = ""
-            await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))
-            backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)
+        await reflector.reflect(self._client, self.resource, listed=self._replace, changed=self._apply)
 
     def _replace(self, objects: Objects) -> None:
         gone = {_key_of(obj) for obj in self.list()}
@@ -147,8 +102,9 @@ class Informer:
         for namespace, name in gone:
             last = self._namespaces[namespace][name]
             self._apply(last, deleted=True)
+        self.synced.set()
 
-    def _apply(self, obj: Obj, *, deleted: bool) -> None:
+    def _apply(self, obj: Obj, deleted: bool) -> None:
         if self._transform is not None:
             obj = self._transform(obj)
         namespace, name = _key_of(obj)
@@ -220,6 +176,10 @@ class Informers:
     def of(self, resource: str) -> Informer:
         """The informer of `pods` or `deployments.apps`, made and started at the first ask."""
         return self._of(resource, metadata=False)
+
+    def existing(self, resource: str) -> Informer | None:
+        """The full informer of a resource, where some part has asked for it."""
+        return self._informers.get((resource, False))
 
     def metadata_of(self, resource: str) -> Informer:
         """An informer for those who need only metadata (without annotations): the full one where there is one already."""
