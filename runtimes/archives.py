@@ -204,7 +204,8 @@ class Archive:
                 blobs.setdefault(blob.digest, blob)
                 layers.append(blob)
             manifest = json.dumps({
-                "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": _descriptor(config_blob), "layers": [_descriptor(b) for b in layers],
+                "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": _descriptor(config_blob),
+                "layers": [_descriptor(b) for b in layers],
             }).encode()  # fmt: skip
             children = {"config": config_blob.digest, **{f"l.{n}": b.digest for n, b in enumerate(layers)}}
             blob = Blob(

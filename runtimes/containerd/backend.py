@@ -307,12 +307,12 @@ class Backend:
     async def import_image(self, archive: AsyncIterator[bytes]) -> Sequence[str]:
         await asyncio.to_thread(os.makedirs, self._options.state_dir, exist_ok=True)
         names = await importing.import_archive(self._connected, self._socket, archive, Path(self._options.state_dir))
-        for name in names:
-            async with asyncio.timeout(_QUICK_S):
-                while (
-                    await self.image_status(name) is None
-                ):  # the CRI plugin learns of it by an event, and says nothing when it has
-                    await asyncio.sleep(0.01)
+        deadline = asyncio.get_running_loop().time() + _QUICK_S
+        for name in names:  # the CRI plugin learns of them by events, and says nothing when it has
+            while await self.image_status(name) is None:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise RuntimeFault(f"containerd took {name} in, but its CRI plugin does not list it")
+                await asyncio.sleep(0.01)
         return names
 
 
