@@ -113,6 +113,15 @@ def busybox(
     return ImageSource(name, files, {"Cmd": ["sh"], "Env": [path], **(config or {})})
 
 
+def is_static(binary: bytes) -> bool:
+    """Whether a 64-bit ELF executable needs no loader: it has no PT_INTERP segment."""
+    if binary[:5] != b"\x7fELF\x02":
+        return False
+    (offset,) = struct.unpack_from("<Q", binary, 32)
+    size, count = struct.unpack_from("<HH", binary, 54)
+    return all(struct.unpack_from("<I", binary, offset + n * size)[0] != 3 for n in range(count))
+
+
 def _layer(files: Mapping[str, File]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
