@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """Builds the images that tests and examples need from Debian's static busybox: no registry, no compiler, no root.
 
-    scripts/images [DIRECTORY]      writes DIRECTORY/images.tar (default: build/images), an OCI archive for
-                                    `kubelite image import`
-
-It holds docker.io/library/busybox:1.36 (a shell and its tools), docker.io/library/web:1 (an HTTP server on port 80 that serves
-/www) and registry.k8s.io/pause:3.10.1.
+Writes images.tar, an OCI archive that `kubelite image import` takes, with docker.io/library/busybox:1.36 (a shell and its tools, an
+HTTP server among them) and registry.k8s.io/pause:3.10.1.
 """
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -16,8 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from runtimes import imagebuild  # noqa: E402 -- from the checkout, installed or not
-
-PAGE = b"<!doctype html><title>kubelite</title><h1>It runs</h1>\n"
 
 
 def binary() -> Path:
@@ -29,13 +25,14 @@ def binary() -> Path:
 
 
 def main() -> None:
-    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "images"
-    busybox = binary()
-    web = {"ExposedPorts": {"80/tcp": {}}, "Entrypoint": ["httpd"], "Cmd": ["-f", "-v", "-p", "80", "-h", "/www"]}
+    parser = argparse.ArgumentParser(description="Builds images from Debian's static busybox.")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / ".cache" / "images", help="the directory that images.tar is written to"
+    )
+    directory: Path = parser.parse_args().output
     images = [
         imagebuild.pause("registry.k8s.io/pause:3.10.1"),
-        imagebuild.busybox("docker.io/library/busybox:1.36", busybox),
-        imagebuild.busybox("docker.io/library/web:1", busybox, web, {"www/index.html": imagebuild.File(PAGE, mode=0o644)}),
+        imagebuild.busybox("docker.io/library/busybox:1.36", binary()),
     ]
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / "images.tar"
