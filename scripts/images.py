@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Builds the images that tests and examples need from Debian's static busybox: no registry, no compiler, no root.
 
-Writes images.tar, an OCI archive that `kubelite image import` takes, with docker.io/library/busybox:1.36 (a shell and its tools, an
-HTTP server among them) and registry.k8s.io/pause:3.10.1.
+Writes images.tar, an OCI archive that `kubelite image import` takes, with docker.io/library/busybox:1.36 (a shell and its tools,
+an HTTP server among them) and registry.k8s.io/pause:3.10.1.
 """
 
 import argparse
