@@ -164,8 +164,8 @@ async def test_nobody_grants_rights_they_do_not_have(informers: StaticInformers)
     with pytest.raises(errors.Forbidden) as refused:
         await check.validate(write(ALICE, "roles", role("mine", "ns", rule("get delete", "pods nodes")), "ns"))
     assert refused.value.message == (
-        'roles.rbac.authorization.k8s.io "mine" is forbidden: user "alice" (groups=["team" "system:authenticated"]) is attempting '
-        "to grant RBAC permissions not currently held:\n"
+        'roles.rbac.authorization.k8s.io "mine" is forbidden: user "alice" (groups=["team" "system:authenticated"]) is '
+        "attempting to grant RBAC permissions not currently held:\n"
         '{APIGroups:[""], Resources:["nodes"], Verbs:["delete" "get"]}\n{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}'
     )
     wildcard = role("all", "ns", rule("*", "*", "*"))
