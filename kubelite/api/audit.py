@@ -35,6 +35,7 @@ class AuditLog:
 
     def record(self, request: "Request", duration_s: float) -> None:
         info, user = request.info, request.user
+        now = times.clock()
         event: Obj = {
             "kind": "Event",
             "apiVersion": "audit.k8s.io/v1",
@@ -47,9 +48,8 @@ class AuditLog:
             "sourceIPs": [request.connection.remote],
             "userAgent": request.headers.get("User-Agent", ""),
             "responseStatus": {"metadata": {}, "code": request.status},
-            "requestReceivedTimestamp": times.format_micro_time(times.now()),
-            "stageTimestamp": times.format_micro_time(times.now()),
-            "durationMilliseconds": round(duration_s * 1000, 3),
+            "requestReceivedTimestamp": times.format_micro_time(now - duration_s),
+            "stageTimestamp": times.format_micro_time(now),
         }
         if info.is_resource:
             event["objectRef"] = {

@@ -3,7 +3,6 @@
 Source: pkg/registry/core/serviceaccount/storage/token.go and pkg/apis/authentication validation, v1.34.
 """
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kubelite.api.handlers import not_allowed
@@ -70,7 +69,6 @@ async def issue(api: "Api", namespace: str, name: str, body: Obj) -> Obj:
     audiences = list(spec.get("audiences") or api.issuer.audiences)
     keyword: Any = bound
     issued = api.issuer.issue(namespace, account_name, uid, audiences=audiences, lifetime_s=lifetime_s, **keyword)
-    expires = datetime.fromtimestamp(issued.expires_at_s, UTC)
     filled: Obj = {"audiences": audiences, "expirationSeconds": lifetime_s, "boundObjectRef": reference}
     return {
         "kind": "TokenRequest",
@@ -78,10 +76,10 @@ async def issue(api: "Api", namespace: str, name: str, body: Obj) -> Obj:
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "creationTimestamp": times.format_time(times.now()),
+            "creationTimestamp": times.now(),
         },
         "spec": filled,
-        "status": {"token": issued.token, "expirationTimestamp": times.format_time(expires)},
+        "status": {"token": issued.token, "expirationTimestamp": times.format_time(issued.expires_at_s)},
     }
 
 

@@ -212,8 +212,7 @@ class Session:
     def _block(self, headers: dict[str, str]) -> bytes:
         parts = [struct.pack(">I", len(headers))]
         for name, value in headers.items():
-            for text in (name, value):
-                parts.append(struct.pack(">I", len(text)) + text.encode())
+            parts += [struct.pack(">I", len(text)) + text.encode() for text in (name, value)]
         return self._compress.compress(b"".join(parts)) + self._compress.flush(zlib.Z_SYNC_FLUSH)
 
     async def _control(self, kind: int, flags: int, body: bytes) -> None:
