@@ -1,0 +1,126 @@
+"""What a client sent becomes an object that the registry owns: right kind, known fields, normal form, defaults.
+
+Source: apiserver pkg/endpoints/handlers (create.go, rest.go, fieldvalidation), v0.34.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import orjson
+
+from kubelite.meta import copies, errors
+from kubelite.meta.types import Obj
+from kubelite.registry import strategies
+from kubelite.registry.contract import WriteOptions
+from kubelite.schema import checking, defaults, models, structure
+from kubelite.schema.kinds import Kind
+
+OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+
+def received(kind: Kind, sent: Obj, options: WriteOptions) -> Obj:
+    """A new object from that of a create or an update: checked against its structure, in normal form, defaulted.
+
+    Raises:
+        BadRequest: it is not of this kind, a field has the wrong type, or (Strict) there are unknown fields.
+    """
+    obj, unknown = _normal(kind, _typed(kind, sent))
+    if unknown:
+        if options.field_validation == "Strict":
+            raise errors.BadRequest(
+                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {_strict(unknown)}'
+            )
+        _warn(unknown, options)
+    return _finished(kind, obj)
+
+
+def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
+    """A new object from what a patch made of the stored one, as `received`.
+
+    Raises:
+        Invalid: a field has the wrong type, or (Strict) there are unknown fields.
+    """
+    try:
+        obj, unknown = _normal(kind, _typed(kind, merged))
+    except errors.BadRequest as e:
+        raise _bad_patch(merged, e.message) from e
+    if unknown:
+        if options.field_validation == "Strict":
+            raise _bad_patch(merged, _strict(unknown))
+        _warn(unknown, options)
+    return _finished(kind, obj)
+
+
+def admitted(kind: Kind, changed: Obj) -> Obj:
+    """A new object from what admission made of one: in normal form and defaulted again."""
+    obj, _ = _normal(kind, changed)
+    return _finished(kind, obj)
+
+
+def _finished(kind: Kind, obj: Obj) -> Obj:
+    defaults.apply(kind, obj)
+    strategies.of(kind).normalize(obj)
+    return obj
+
+
+def _bad_patch(merged: Obj, detail: str) -> errors.Invalid:
+    return errors.Invalid.of("", "", "", [errors.invalid("patch", orjson.dumps(merged).decode(), detail)])
+
+
+def _typed(kind: Kind, sent: Obj) -> Obj:
+    """The object with the kind and version that it must have; raises BadRequest where it has others."""
+    if sent.get("kind") == kind.kind and sent.get("apiVersion") == kind.api_version:
+        return sent
+    api_version = sent.get("apiVersion") or kind.api_version
+    name = sent.get("kind") or kind.kind
+    if api_version != kind.api_version:
+        raise errors.BadRequest(
+            f"the API version in the data ({api_version}) does not match the expected API version ({kind.api_version})"
+        )
+    if name != kind.kind:
+        raise errors.BadRequest(
+            f'{name} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+            f"the kind in the data ({name}) does not match the expected kind ({kind.kind})"
+        )
+    return {**sent, "apiVersion": api_version, "kind": name}
+
+
+def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
+    """A new object in normal form without the fields that are unknown, and those fields' paths."""
+    shape = structure.structure_of(kind)
+    if kind.custom:
+        return _normal_custom(shape, obj)
+    try:
+        return models.normal(shape.definition, obj), ()
+    except msgspec.ValidationError:
+        cleaned = checking.without_nulls(obj)
+        unknown = checking.check(shape, cleaned)
+        normal = checking.normal(shape, cleaned)
+        normal.setdefault("metadata", {})
+        return normal, unknown
+
+
+def _normal_custom(shape: structure.Structure, obj: Obj) -> tuple[Obj, Sequence[str]]:
+    meta = obj.get("metadata")
+    if meta is not None and not isinstance(meta, dict):
+        raise errors.BadRequest(
+            f"json: cannot unmarshal {checking.json_type(meta)} into Go struct field ObjectMeta.metadata of type v1.ObjectMeta"
+        )
+    obj = copies.deep_copy(obj)
+    inner = structure.of_definition(OBJECT_META)
+    own = checking.without_nulls(meta or {})
+    unknown = [f"metadata.{path}" for path in checking.check(inner, own)]
+    obj["metadata"] = checking.normal(inner, own)
+    unknown += checking.unknown_fields(shape, obj)
+    if unknown:
+        obj = copies.deep_copy(checking.prune(shape, obj))
+    return obj, unknown
+
+
+def _warn(unknown: Sequence[str], options: WriteOptions) -> None:
+    if options.field_validation == "Warn":
+        options.warnings += [f'unknown field "{path}"' for path in unknown]
+
+
+def _strict(unknown: Sequence[str]) -> str:
+    return "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in unknown)

@@ -1,0 +1,381 @@
+"""Custom kinds: CustomResourceDefinitions become rows of the table of kinds, and go with their objects.
+
+A definition is served from the moment that its write is committed. Deleting one marks it, deletes its objects, and ends when
+the last of them is gone; its rows stay until then.
+
+Source: apiextensions-apiserver pkg/registry/customresourcedefinition, pkg/controller/{status,establish,finalizer},
+pkg/apis/apiextensions/validation, v0.34.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from kubelite.meta import errors, names
+from kubelite.meta.errors import ApiError, Cause
+from kubelite.meta.types import Obj
+from kubelite.registry.contract import DeleteOptions, ListOptions, Target
+from kubelite.registry.strategies import Request, Strategy, keep
+from kubelite.schema.kinds import ALL_VERBS, Kind, Subresource
+
+if TYPE_CHECKING:
+    from kubelite.registry.registry import Registry
+
+log = structlog.get_logger()
+
+FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+PREFIX = "/customresourcedefinitions.apiextensions.k8s.io/"
+
+#: Between two looks at whether the objects of a deleted definition are gone, when something holds them.
+RETRY_S = 1.0
+
+
+def rows_of(definition: Obj) -> list[Kind]:
+    """The rows of a definition: one for each served version."""
+    spec = definition["spec"]
+    wanted = spec["names"]
+    stored = next((v["name"] for v in spec["versions"] if v.get("storage")), spec["versions"][0]["name"])
+    rows = []
+    for version in spec["versions"]:
+        if not version.get("served"):
+            continue
+        subresources: dict[str, Subresource] = {}
+        offered: Mapping[str, Any] = version.get("subresources") or {}
+        if offered.get("status") is not None:
+            subresources["status"] = Subresource("status", wanted["kind"])
+        if offered.get("scale") is not None:
+            subresources["scale"] = Subresource("scale", "Scale", "autoscaling", "v1")
+        rows.append(
+            Kind(
+                group=spec["group"],
+                version=version["name"],
+                kind=wanted["kind"],
+                plural=wanted["plural"],
+                singular=wanted.get("singular") or wanted["kind"].lower(),
+                namespaced=spec.get("scope") == "Namespaced",
+                verbs=ALL_VERBS,
+                short_names=tuple(wanted.get("shortNames") or ()),
+                categories=tuple(wanted.get("categories") or ()),
+                subresources=subresources,
+                selectable_fields=tuple(field["jsonPath"].removeprefix(".") for field in version.get("selectableFields") or ()),
+                stored_as=(spec["group"], stored),
+                list_kind=wanted.get("listKind") or f"{wanted['kind']}List",
+                custom=True,
+                crd_version=version,
+            )
+        )
+    return rows
+
+
+class CustomKinds:
+    """The rows that definitions put into the table, and the end of definitions that are deleted."""
+
+    def __init__(self, registry: "Registry") -> None:
+        self._registry = registry
+        self._rows: dict[str, tuple[Obj, list[Kind]]] = {}
+        self._terminating: set[str] = set()
+        self._deleted: asyncio.Queue[str] = asyncio.Queue()  # bounded by the number of definitions
+
+    def load(self) -> None:
+        """Adds what the store has."""
+        for entry in self._registry.store.scan(PREFIX):
+            self.changed(self._registry.parsed(entry))
+
+    def changed(self, definition: Obj) -> None:
+        """A definition was written."""
+        name = definition["metadata"]["name"]
+        if not _is_established(definition):
+            return
+        spec = definition["spec"]
+        before = self._rows.get(name)
+        if before is None or before[0] != spec:
+            rows = rows_of(definition)
+            for row in before[1] if before else ():
+                self._registry.kinds.remove(row)
+            for row in rows:
+                self._registry.kinds.add(row)
+            self._rows[name] = (spec, rows)
+        if definition["metadata"].get("deletionTimestamp") and name not in self._terminating:
+            self._terminating.add(name)
+            self._deleted.put_nowait(name)
+
+    def removed(self, name: str) -> None:
+        """A definition is gone."""
+        self._terminating.discard(name)
+        _, rows = self._rows.pop(name, (None, []))
+        for row in rows:
+            self._registry.kinds.remove(row)
+
+    def is_terminating(self, kind: Kind) -> bool:
+        return f"{kind.plural}.{kind.group}" in self._terminating
+
+    async def run(self) -> None:
+        """Ends deleted definitions, one after the other."""
+        while True:
+            name = await self._deleted.get()
+            try:
+                ended = await self._end(name)
+            except ApiError as e:
+                log.warning("custom_kind_not_ended", definition=name, fault=e.message)
+                ended = False
+            if not ended:
+                asyncio.get_running_loop().call_later(RETRY_S, self._deleted.put_nowait, name)
+
+    async def _end(self, name: str) -> bool:
+        """Deletes the objects of a definition; once they are gone, lets go of the definition too."""
+        registry = self._registry
+        entry = registry.store.newest(PREFIX + name)
+        if entry is None:
+            return True
+        rows = self._rows.get(name, ({}, []))[1]
+        if rows:
+            everything = Target(rows[0])
+            await registry.delete_collection(
+                everything, ListOptions(), DeleteOptions(propagation_policy="Background"), registry.own_options
+            )
+            if registry.store.count(rows[0].prefix):
+                return False
+        kind = registry.kinds.preferred("customresourcedefinitions.apiextensions.k8s.io")
+        obj = registry.parsed(entry)
+        meta = dict(obj["metadata"])
+        meta["finalizers"] = [f for f in meta.get("finalizers") or () if f != FINALIZER]
+        meta.pop("resourceVersion", None)
+        try:
+            await registry.update(Target(kind, "", name), {**obj, "metadata": meta}, registry.own_options)
+        except errors.NotFound:
+            return True
+        return True
+
+
+def _is_established(definition: Obj) -> bool:
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+
+
+def _condition(kind: str, status: str, reason: str, message: str, now: str) -> Obj:
+    return {"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}
+
+
+class DefinitionStrategy(Strategy):
+    """CustomResourceDefinitions."""
+
+    has_status = True
+    has_generation = True
+
+    def normalize(self, obj: Obj) -> None:
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return
+        wanted = spec.get("names")
+        if isinstance(wanted, dict) and isinstance(wanted.get("kind"), str):
+            wanted.setdefault("singular", wanted["kind"].lower())
+            wanted.setdefault("listKind", f"{wanted['kind']}List")
+        spec.setdefault("conversion", {"strategy": "None"})
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        obj["metadata"]["generation"] = 1
+        spec = obj.get("spec") or {}
+        stored = [v.get("name") for v in spec.get("versions") or () if v.get("storage")]
+        obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+        self._accept(request, obj)
+
+    def _accept(self, request: Request, obj: Obj) -> None:
+        """Takes the names, unless another definition of the group has them."""
+        spec, status = obj.get("spec") or {}, dict(obj["status"])
+        wanted = spec.get("names") or {}
+        conflict = self._conflict(request, obj)
+        kept = [c for c in status.get("conditions") or () if c.get("type") not in ("NamesAccepted", "Established")]
+        before = {c.get("type"): c for c in status.get("conditions") or ()}
+        if conflict:
+            names_accepted = _condition("NamesAccepted", "False", conflict[0], conflict[1], request.now)
+            established = _condition("Established", "False", "NotAccepted", "not all names are accepted", request.now)
+        else:
+            status["acceptedNames"] = wanted
+            names_accepted = _condition("NamesAccepted", "True", "NoConflicts", "no conflicts found", request.now)
+            text = "the initial names have been accepted"
+            established = _condition("Established", "True", "InitialNamesAccepted", text, request.now)
+        for condition in (names_accepted, established):
+            was = before.get(condition["type"])
+            kept.append(was if was is not None and was.get("status") == condition["status"] else condition)
+        status["conditions"] = kept
+        obj["status"] = status
+
+    def _conflict(self, request: Request, obj: Obj) -> tuple[str, str] | None:
+        spec = obj.get("spec") or {}
+        wanted, group = spec.get("names") or {}, spec.get("group")
+        own = obj["metadata"].get("name")
+        taken: set[str] = set()
+        kinds: set[str] = set()
+        for kind in request.registry.kinds:
+            if kind.group == group and f"{kind.plural}.{kind.group}" != own:
+                taken |= {kind.plural, kind.singular, *kind.short_names}
+                kinds |= {kind.kind, kind.list_kind}
+        for field, reason in (("plural", "PluralConflict"), ("singular", "SingularConflict")):
+            if wanted.get(field) in taken:
+                return reason, f'"{wanted[field]}" is already in use'
+        for short in wanted.get("shortNames") or ():
+            if short in taken:
+                return "ShortNamesConflict", f'"{short}" is already in use'
+        if wanted.get("kind") in kinds:
+            return "KindConflict", f'"{wanted["kind"]}" is already in use'
+        if wanted.get("listKind") in kinds:
+            return "ListKindConflict", f'"{wanted["listKind"]}" is already in use'
+        return None
+
+    def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
+        if request.subresource == "status":
+            keep(new, old, "spec")
+            return
+        keep(new, old, "status")
+        if new.get("spec") != old.get("spec"):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+            status = dict(new["status"])
+            stored = list(status.get("storedVersions") or ())
+            stored += [v["name"] for v in new["spec"].get("versions") or () if v.get("storage") and v.get("name") not in stored]
+            status["storedVersions"] = stored
+            new["status"] = status
+            self._accept(request, new)
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return check_definition(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource:
+            return []
+        causes = check_definition(new)
+        spec, was = new["spec"], old["spec"]
+        for path, now, before in (
+            ("spec.group", spec.get("group"), was.get("group")),
+            ("spec.names.plural", spec["names"].get("plural"), was["names"].get("plural")),
+            ("spec.scope", spec.get("scope"), was.get("scope")),
+            ("spec.names.kind", spec["names"].get("kind"), was["names"].get("kind")),
+        ):
+            if now != before:
+                causes.append(errors.invalid(path, now, "field is immutable"))
+        served = {v.get("name") for v in spec.get("versions") or ()}
+        for index, version in enumerate((new.get("status") or {}).get("storedVersions") or ()):
+            if version not in served:
+                text = "must appear in spec.versions"
+                causes.append(errors.invalid(f"status.storedVersions[{index}]", version, text))
+        return causes
+
+    def plan_delete(self, request: Request, old: Obj, options: DeleteOptions) -> tuple[Obj | None, bool] | None:
+        meta = old["metadata"]
+        if meta.get("deletionTimestamp"):
+            return (None, False) if meta.get("finalizers") else None
+        if not _is_established(old):
+            return None
+        finalizers = meta.get("finalizers") or []
+        if FINALIZER not in finalizers:
+            finalizers = [*finalizers, FINALIZER]
+        status = dict(old.get("status") or {})
+        text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+        condition = _condition("Terminating", "True", "InstanceDeletionPending", text, request.now)
+        status["conditions"] = [*(status.get("conditions") or ()), condition]
+        changed = {**meta, "deletionTimestamp": request.now, "finalizers": finalizers}
+        return {**old, "metadata": changed, "status": status}, False
+
+    def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
+        custom = request.registry.custom_kinds
+        if new is not None:
+            custom.changed(new)
+        elif old is not None:
+            custom.removed(old["metadata"]["name"])
+
+
+def check_definition(obj: Obj) -> list[Cause]:
+    """The faults of a CustomResourceDefinition."""
+    spec = obj.get("spec") or {}
+    wanted = spec.get("names") or {}
+    causes: list[Cause] = []
+    expected = f"{wanted.get('plural', '')}.{spec.get('group', '')}"
+    name = obj["metadata"].get("name", "")
+    if name != expected:
+        causes.append(errors.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
+    if not spec.get("group"):
+        causes.append(errors.required("spec.group"))
+    else:
+        causes += [errors.invalid("spec.group", spec["group"], t) for t in names.dns1123_subdomain(spec["group"])]
+        if "." not in spec["group"]:
+            causes.append(errors.invalid("spec.group", spec["group"], "should be a domain with at least one dot"))
+    scope = spec.get("scope")
+    if not scope:
+        causes.append(errors.required("spec.scope"))
+    elif scope not in ("Cluster", "Namespaced"):
+        causes.append(errors.not_supported("spec.scope", scope, ("Cluster", "Namespaced")))
+    versions = spec.get("versions") or []
+    if not versions or sum(bool(v.get("storage")) for v in versions) != 1:
+        text = "must have exactly one version marked as storage version"
+        causes.append(errors.invalid("spec.versions", versions, text))
+    seen: set[str] = set()
+    for index, version in enumerate(versions):
+        path = f"spec.versions[{index}]"
+        label = version.get("name") or ""
+        causes += [errors.invalid(f"{path}.name", label, t) for t in names.dns1035_label(label)]
+        if label in seen:
+            causes.append(errors.invalid("spec.versions", versions, "must contain unique version names"))
+        seen.add(label)
+        causes += _check_schema(version, path)
+    causes += _check_names(wanted)
+    return causes
+
+
+def _check_names(wanted: Mapping[str, Any]) -> list[Cause]:
+    causes: list[Cause] = []
+    for field in ("plural", "singular", "kind", "listKind"):
+        value = wanted.get(field)
+        if not value:
+            causes.append(errors.required(f"spec.names.{field}"))
+            continue
+        text = value.lower() if field in ("kind", "listKind") else value
+        faults: Sequence[str] = names.dns1035_label(text)
+        causes += [errors.invalid(f"spec.names.{field}", value, fault) for fault in faults]
+    for index, short in enumerate(wanted.get("shortNames") or ()):
+        causes += [errors.invalid(f"spec.names.shortNames[{index}]", short, t) for t in names.dns1035_label(short)]
+    if wanted.get("kind") and wanted.get("kind") == wanted.get("listKind"):
+        text = "kind and listKind may not be the same"
+        causes.append(errors.invalid("spec.names.listKind", wanted["listKind"], text))
+    return causes
+
+
+def _check_schema(version: Mapping[str, Any], path: str) -> list[Cause]:
+    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    at = f"{path}.schema.openAPIV3Schema"
+    if not isinstance(schema, dict):
+        return [errors.required(at, "schemas are required")]
+    causes: list[Cause] = []
+    if not schema.get("type"):
+        causes.append(errors.required(f"{at}.type", "must not be empty at the root"))
+    elif schema["type"] != "object":
+        causes.append(errors.invalid(f"{at}.type", schema["type"], "must be object at the root"))
+    _check_structural(schema, at, causes, top=True)
+    return causes
+
+
+def _check_structural(schema: Mapping[str, Any], path: str, causes: list[Cause], top: bool = False) -> None:
+    """Every value has a type, or says why it has none."""
+    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
+    if not top and not schema.get("type") and not free:
+        causes.append(errors.required(f"{path}.type", "must not be empty for specified object fields"))
+    kind = schema.get("type")
+    if kind and kind not in ("object", "array", "string", "integer", "number", "boolean"):
+        allowed = ("array", "boolean", "integer", "number", "object", "string")
+        causes.append(errors.not_supported(f"{path}.type", kind, allowed))
+    if schema.get("properties") and schema.get("additionalProperties"):
+        text = "additionalProperties and properties are mutual exclusive"
+        causes.append(errors.forbidden(f"{path}.additionalProperties", text))
+    if kind == "array" and schema.get("items") is None:
+        causes.append(errors.required(f"{path}.items", "must be specified"))
+    if schema.get("uniqueItems"):
+        text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+        causes.append(errors.forbidden(f"{path}.uniqueItems", text))
+    for name, below in (schema.get("properties") or {}).items():
+        if isinstance(below, dict) and not (top and name in ("metadata", "apiVersion", "kind")):
+            step = f".properties[{name}]"
+            _check_structural(below, f"{path}{step}", causes)
+    for field in ("items", "additionalProperties"):
+        below = schema.get(field)
+        if isinstance(below, dict):
+            _check_structural(below, f"{path}.{field}", causes)

@@ -1,0 +1,195 @@
+"""Between an entry's bytes and what the registry looks at: parsing, the view beside the bytes, versions, encoding.
+
+An entry's bytes are the object in its storage version with its resourceVersion in it. The parsed object is kept only for the
+entries that were written or parsed last (`KEPT`), so an idle server holds bytes; whoever needs an object longer holds it
+itself, and it is then the same dict.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from kubelite.meta.types import Obj
+from kubelite.registry.contract import View
+from kubelite.schema.kinds import Kind, Kinds
+from kubelite.store.contract import Encode, Entry, Revision
+
+#: So many entries keep their parsed object.
+KEPT = 2048
+
+_NONE: Mapping[str, str] = {}
+
+#: Selectable fields whose value stands elsewhere, or that are never empty: (resource, field) -> (path, value where absent).
+_SPECIAL: dict[tuple[str, str], tuple[str, str]] = {
+    ("jobs.batch", "status.successful"): ("status.succeeded", "0"),
+    ("nodes", "spec.unschedulable"): ("spec.unschedulable", "false"),
+    ("pods", "spec.hostNetwork"): ("spec.hostNetwork", "false"),
+    ("replicasets.apps", "status.replicas"): ("status.replicas", "0"),
+    ("replicationcontrollers", "status.replicas"): ("status.replicas", "0"),
+    ("namespaces", "name"): ("metadata.name", ""),
+    ("persistentvolumes", "name"): ("metadata.name", ""),
+    ("persistentvolumeclaims", "name"): ("metadata.name", ""),
+    ("events", "source"): ("source.component", ""),
+    ("events", "reportingComponent"): ("reportingComponent", ""),
+}
+
+Fields = Callable[[Obj], dict[str, str]]
+
+
+def _text(value: Any, absent: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return absent
+    if value is True:
+        return "true"
+    return "false" if value is False else str(value)
+
+
+def fields_of(kind: Kind) -> Fields:
+    """A function from an object of this kind to the fields that its selectors may use."""
+    rows: list[tuple[str, str | None, str, str]] = []
+    deep: list[tuple[str, tuple[str, ...], str]] = []
+    for name in kind.selectable_fields:
+        path, absent = _SPECIAL.get((kind.group_resource, name), (name, ""))
+        steps = tuple(path.removeprefix(".").split("."))
+        if len(steps) <= 2:
+            rows.append((name, steps[0] if len(steps) == 2 else None, steps[-1], absent))
+        else:
+            deep.append((name, steps, absent))
+    namespaced = kind.namespaced
+
+    def fields(obj: Obj) -> dict[str, str]:
+        meta = obj["metadata"]
+        found = {"metadata.name": meta["name"]}
+        if namespaced:
+            found["metadata.namespace"] = meta.get("namespace", "")
+        for name, parent, leaf, absent in rows:
+            holder = obj if parent is None else obj.get(parent)
+            value = holder.get(leaf) if isinstance(holder, dict) else None
+            found[name] = value if value.__class__ is str else _text(value, absent)
+        for name, steps, absent in deep:
+            value = obj
+            for step in steps:
+                value = value.get(step) if isinstance(value, dict) else None  # type: ignore[assignment]
+            found[name] = _text(value, absent)
+        return found
+
+    return fields
+
+
+class Entries:
+    """Parses, views, converts and encodes. One for each registry."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._fields: dict[Kind, Fields] = {}
+        self._by_prefix: dict[str, Kind] = {}
+        self._generation = -1
+        self._kept: deque[View] = deque()
+
+    def storage_kind(self, kind: Kind) -> Kind:
+        """The row that this kind's objects are stored as: itself for nearly all."""
+        stored = kind.stored_as
+        if stored is None or stored == (kind.group, kind.version):
+            return kind
+        found = self._kinds.resource(*stored, kind.plural)
+        return kind if found is None else found
+
+    def fields(self, kind: Kind, obj: Obj) -> dict[str, str]:
+        getter = self._fields.get(kind)
+        if getter is None:
+            getter = self._fields[kind] = fields_of(kind)
+        return getter(obj)
+
+    def view_of(self, kind: Kind, obj: Obj) -> View:
+        """The view of an object that is about to be written, in its storage version."""
+        view = View(obj["metadata"].get("labels") or _NONE, self.fields(kind, obj), obj)
+        self._keep(view)
+        return view
+
+    def view(self, entry: Entry) -> View:
+        """The entry's view, made now where no one looked before."""
+        view: View | None = entry.view
+        if view is None:
+            self.parsed(entry)
+            view = entry.view
+            assert view is not None
+        return view
+
+    def parsed(self, entry: Entry) -> Obj:
+        """The entry's object, shared by all who ask: nobody mutates it."""
+        view: View | None = entry.view
+        if view is not None and view.obj is not None:
+            return view.obj
+        obj: Obj = orjson.loads(entry.value)
+        if view is None:
+            kind = self._kind_of_key(entry.key)
+            fields = self.fields(kind, obj) if kind is not None else {}
+            view = entry.view = View(obj["metadata"].get("labels") or _NONE, fields, obj)
+        else:
+            view.obj = obj
+        self._keep(view)
+        return obj
+
+    def _keep(self, view: View) -> None:
+        kept = self._kept
+        kept.append(view)
+        if len(kept) > KEPT:
+            kept.popleft().obj = None
+
+    def _kind_of_key(self, key: str) -> Kind | None:
+        if self._generation != self._kinds.generation:
+            self._by_prefix = {}
+            for kind in self._kinds:
+                if self.storage_kind(kind) is kind:
+                    self._by_prefix[kind.prefix] = kind
+            known = set(self._kinds)
+            self._fields = {kind: getter for kind, getter in self._fields.items() if kind in known}
+            self._generation = self._kinds.generation
+        return self._by_prefix.get(key[: key.index("/", 1) + 1])
+
+    def convert(self, obj: Obj, kind: Kind, to: Kind) -> Obj:
+        """The object in another version; itself where it is in that one already. Never mutates."""
+        if kind is to:
+            return obj
+        if kind.custom:
+            return {**obj, "apiVersion": to.api_version}
+        from kubelite.schema import conversion  # few kinds have two versions
+
+        return conversion.convert(obj, kind, to)
+
+    def in_version(self, entry: Entry, kind: Kind) -> Entry:
+        """The entry with its bytes in the version that was asked for."""
+        stored = self.storage_kind(kind)
+        if stored is kind and not kind.custom:
+            return entry
+        obj = self.parsed(entry)
+        if obj.get("apiVersion") == kind.api_version:
+            return entry
+        converted = self.convert(obj, stored, kind)
+        view = View(converted["metadata"].get("labels") or _NONE, self.fields(kind, converted), converted)
+        return Entry(entry.key, orjson.dumps(converted), entry.revision, entry.create_revision, view)
+
+    def object_in(self, entry: Entry, kind: Kind) -> Obj:
+        """`parsed`, in the version that was asked for."""
+        stored = self.storage_kind(kind)
+        obj = self.parsed(entry)
+        if stored is kind and not kind.custom:
+            return obj
+        if obj.get("apiVersion") == kind.api_version:
+            return obj
+        return self.convert(obj, stored, kind)
+
+
+def encoder(obj: Obj) -> Encode:
+    """What the store calls for the bytes. Writes the revision into the object, which from then on is shared."""
+    meta = obj["metadata"]
+
+    def encode(revision: Revision) -> bytes:
+        meta["resourceVersion"] = str(revision)
+        return orjson.dumps(obj)
+
+    return encode

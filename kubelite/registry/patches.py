@@ -1,0 +1,123 @@
+"""Patch: JSON, merge, strategic merge and apply, each a change of the newest stored object.
+
+Source: apiserver pkg/endpoints/handlers/patch.go, v0.34.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kubelite.meta import errors, patches, times
+from kubelite.meta.types import Obj
+from kubelite.registry import apply, bodies, writes
+from kubelite.registry.contract import Patch, Target, WriteOptions
+from kubelite.registry.writes import Body, Change
+from kubelite.schema import checking, decoding, strategic, structure
+from kubelite.store.contract import Entry
+
+if TYPE_CHECKING:
+    from kubelite.registry.registry import Registry
+
+
+async def patch(
+    registry: "Registry", target: Target, sent: Patch, options: WriteOptions, *, body: Body | None = None
+) -> tuple[Entry, bool]:
+    """The patched object; the bool says whether an apply created it.
+
+    Raises:
+        BadRequest: the patch does not parse. Invalid: it does not apply, or its result is wrong. NotFound, Conflict.
+    """
+    if sent.form == "apply":
+        return await _apply(registry, target, sent.body, options, body)
+    return await writes.change(registry, target, options, _change(target, sent, options, body), body=body)
+
+
+def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | None) -> Change:
+    kind = target.kind
+    try:
+        operations: Any = orjson.loads(sent.body)
+    except orjson.JSONDecodeError as e:
+        raise errors.BadRequest(f"error decoding patch: {e}") from e
+    if sent.form == "json":
+        if not isinstance(operations, list):
+            raise errors.BadRequest("error decoding patch: a JSON patch is a list of operations")
+    elif not isinstance(operations, dict):
+        raise errors.BadRequest(
+            f"error decoding patch: json: cannot unmarshal {checking.json_type(operations)} into Go value of type "
+            "map[string]interface {}"
+        )
+    if sent.form == "strategic" and kind.custom:
+        raise errors.UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+        )
+
+    def change(old: Obj | None) -> Obj:
+        if old is None:
+            raise errors.NotFound.of(kind.group, kind.plural, target.name)
+        if sent.form == "json":
+            merged = patches.json_patch(old, operations)
+        elif sent.form == "merge" or body is not None:
+            merged = patches.merge_patch(old, operations)
+        else:
+            merged = strategic.merge(structure.structure_of(kind), old, operations)
+        if not isinstance(merged, dict) or not isinstance(merged.get("metadata"), dict):
+            raise errors.Invalid.of("", "", "", [errors.invalid("patch", merged, "the result is not an object")])
+        writes.match_name(target, merged["metadata"])
+        if body is not None:
+            return _own(merged)
+        return bodies.patched(kind, merged, options)
+
+    return change
+
+
+def _own(merged: Obj) -> Obj:
+    """A copy that shares nothing with the stored object."""
+    own: Obj = orjson.loads(orjson.dumps(merged))
+    return own
+
+
+async def _apply(
+    registry: "Registry", target: Target, sent: bytes, options: WriteOptions, body: Body | None
+) -> tuple[Entry, bool]:
+    kind = target.kind
+    if not options.field_manager:
+        cause = errors.required("fieldManager", "is required for apply patch")
+        raise errors.Invalid.of("meta.k8s.io", "PatchOptions", "", [cause])
+    config = decoding.parse(sent, "application/json" if sent.lstrip()[:1] == b"{" else "application/yaml")
+    if body is not None:
+        raise errors.UnsupportedMediaType("apply patches are not served on this subresource")
+    api_version, name = config.get("apiVersion"), config.get("kind")
+    if api_version != kind.api_version or name != kind.kind:
+        raise errors.BadRequest(
+            f"the kind in the data ({api_version}, {name}) does not match the expected kind ({kind.api_version}, {kind.kind})"
+        )
+    metadata = config.setdefault("metadata", {})
+    if not isinstance(metadata, dict):
+        raise errors.BadRequest("metadata of the applied configuration is not an object")
+    metadata.setdefault("name", target.name)
+    writes.match_namespace(target, metadata)
+    writes.match_name(target, metadata)
+    now = times.now()
+
+    def change(old: Obj | None) -> Obj:
+        if old is None and metadata.get("uid"):
+            why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+            raise errors.Conflict.of(kind.group, kind.plural, target.name, why)
+        if old is not None and metadata.get("resourceVersion"):
+            # the lock is checked on the merged object, which carries it along
+            pass
+        merged = apply.applied(
+            structure.structure_of(kind),
+            old,
+            config,
+            manager=options.field_manager,
+            force=options.force,
+            time=now,
+            api_version=kind.api_version,
+            subresource=target.subresource,
+            reset=registry.reset_fields(kind, target.subresource),
+        )
+        return bodies.patched(kind, merged, options)
+
+    return await writes.change(registry, target, options, change, force_create=True, track=False)

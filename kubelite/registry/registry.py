@@ -1,0 +1,139 @@
+"""The registry: every verb of every kind, over one store.
+
+A verb lives in a module of its own (lists, watch, writes, patches, deletes, subresources); this class is what they share and
+what api/ and the loopback client call. Objects handed out are shared and never mutated; entries come in the version of the
+target's kind.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kubelite.meta.types import Obj
+from kubelite.meta.users import LOOPBACK
+from kubelite.registry import apply, crds, deletes, lists, patches, subresources, watch, writes
+from kubelite.registry.allocators import Allocators
+from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Patch, Target, WriteOptions
+from kubelite.registry.entries import Entries
+from kubelite.registry.lists import Page
+from kubelite.registry.watch import RegistryWatch
+from kubelite.schema import structure
+from kubelite.schema.kinds import Kind, Kinds
+from kubelite.store.contract import Entry, Store
+
+if TYPE_CHECKING:
+    from kubelite.registry.writes import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What of the cluster's configuration the registry needs."""
+
+    service_cidrs: tuple[str, ...] = ("10.96.0.0/16",)
+    node_ports: tuple[int, int] = (30000, 32767)
+    track_managed_fields: bool = True
+
+
+class Registry:
+    """See the module. `await start()` once the store is started."""
+
+    def __init__(self, store: Store, kinds: Kinds, admission: Admission, settings: Settings | None = None) -> None:
+        self.store = store
+        self.kinds = kinds
+        self.admission = admission
+        self.settings = settings or Settings()
+        self.entries = Entries(kinds)
+        self.allocators = Allocators(self)
+        self.custom_kinds = crds.CustomKinds(self)
+        #: Options of the writes that the registry makes itself.
+        self.own_options = WriteOptions(LOOPBACK)
+        self._lists = lists.Lists(self)
+        self._ending: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Takes up what the store has: custom kinds, and the addresses and ports of services."""
+        self.allocators.load()
+        self.custom_kinds.load()
+        self._ending = asyncio.get_running_loop().create_task(self.custom_kinds.run(), name="registry.custom_kinds")
+
+    async def stop(self) -> None:
+        """Ends the registry's own task. The store outlives it."""
+        if self._ending is not None:
+            self._ending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ending
+            self._ending = None
+
+    async def get(self, target: Target, resource_version: str = "") -> Entry:
+        """The object, or what the target's subresource shows of it."""
+        entry = await lists.get(self, target, resource_version)
+        if target.subresource:
+            return subresources.shown(self, target, entry)
+        return entry
+
+    async def list(self, target: Target, options: ListOptions) -> Page:
+        """One page of the target's collection."""
+        return await self._lists.page(target, options)
+
+    def watch(self, target: Target, options: ListOptions) -> RegistryWatch:
+        """Events of the target's collection. Raises Invalid or BadRequest for bad options; a compacted revision shows at the
+        first batch."""
+        watch.check_watch(options)
+        return RegistryWatch(self, target, options)
+
+    async def create(self, target: Target, obj: Obj, options: WriteOptions) -> Entry:
+        """Creates an object, or acts through a subresource (binding, eviction)."""
+        if target.subresource or target.kind.plural == "bindings":
+            return await subresources.create(self, target, obj, options)
+        return await writes.create(self, target, obj, options)
+
+    async def update(self, target: Target, obj: Obj, options: WriteOptions) -> tuple[Entry, bool]:
+        """Replaces an object; the bool says whether it was created."""
+        body = self._body(target)
+        if body is not None:
+            return await subresources.update(self, target, obj, options, body)
+        return await writes.update(self, target, obj, options)
+
+    async def patch(self, target: Target, patch: Patch, options: WriteOptions) -> tuple[Entry, bool]:
+        """Patches an object; the bool says whether an apply created it."""
+        return await patches.patch(self, target, patch, options, body=self._body(target))
+
+    async def delete(self, target: Target, wanted: DeleteOptions, options: WriteOptions) -> tuple[Entry | None, Obj | None, bool]:
+        """Deletes an object or marks it: (entry, None, finished) or (None, Status, True)."""
+        return await deletes.delete(self, target, wanted, options)
+
+    async def delete_collection(self, target: Target, chosen: ListOptions, wanted: DeleteOptions, options: WriteOptions) -> Page:
+        """Deletes what the list options select; returns it."""
+        return await deletes.delete_collection(self, target, chosen, wanted, options)
+
+    def parsed(self, entry: Entry) -> Obj:
+        """The entry's object, shared: not to be mutated."""
+        return self.entries.parsed(entry)
+
+    def tracked(self, kind: Kind, old: Obj | None, new: Obj, manager: str, now: str, subresource: str) -> Sequence[Obj]:
+        """The managedFields of `new` after this write."""
+        if not self.settings.track_managed_fields:
+            return new["metadata"].get("managedFields") or ()
+        return apply.tracked(
+            structure.structure_of(kind),
+            old,
+            new,
+            manager=manager,
+            time=now,
+            api_version=kind.api_version,
+            subresource=subresource,
+            reset=self.reset_fields(kind, subresource),
+        )
+
+    def reset_fields(self, kind: Kind, subresource: str) -> tuple[tuple[str, ...], ...]:
+        """The paths that a write of this subresource (or of the object itself) cannot change."""
+        if subresource == "status":
+            return (("spec",),)
+        if not subresource and "status" in kind.subresources:
+            return (("status",),)
+        return ()
+
+    def _body(self, target: Target) -> "Body | None":
+        return subresources.body_of(target) if target.subresource else None

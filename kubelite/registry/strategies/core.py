@@ -1,0 +1,274 @@
+"""Kinds of the core group but pods and services.
+
+Source: kubernetes pkg/registry/core/*/strategy.go and pkg/apis/core/validation, v1.34.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import orjson
+
+from kubelite.meta import errors, names
+from kubelite.meta.errors import Cause
+from kubelite.meta.types import Obj
+from kubelite.registry.contract import DeleteOptions
+from kubelite.registry.strategies import Request, Strategy, keep
+from kubelite.registry.strategies.pods import mirror_service_account
+from kubelite.registry.validation import metadata
+from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
+
+MAX_DATA_BYTES = 1024 * 1024
+_SEALED = "field is immutable when `immutable` is set"
+
+
+class NamespaceStrategy(Strategy):
+    returns_deleted = True
+    has_status = True
+
+    def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
+        return metadata.label_faults(name, prefix)
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        obj["status"] = {"phase": "Active"}
+        spec = obj.get("spec") or {}
+        finalizers = spec.get("finalizers") or []
+        if "kubernetes" not in finalizers:
+            finalizers = [*finalizers, "kubernetes"]
+        obj["spec"] = {**spec, "finalizers": finalizers}
+        self._label(obj)
+
+    def _label(self, obj: Obj) -> None:
+        meta = obj["metadata"]
+        name = meta.get("name")
+        if name:
+            meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": name}
+
+    def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
+        if request.subresource == "finalize":
+            keep(new, old, "status")
+        elif request.subresource == "status":
+            keep(new, old, "spec")
+        else:
+            keep(new, old, "status")
+            spec = dict(new.get("spec") or {})
+            keep(spec, old.get("spec") or {}, "finalizers")
+            new["spec"] = spec
+        self._label(new)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        causes: list[Cause] = []
+        if request.subresource == "finalize":
+            for name in (new.get("spec") or {}).get("finalizers") or ():
+                causes += [errors.invalid("spec.finalizers", name, text) for text in names.qualified_name(name)]
+        elif request.subresource == "status":
+            phase = (new.get("status") or {}).get("phase")
+            deleted = bool(new["metadata"].get("deletionTimestamp"))
+            if deleted and phase != "Terminating":
+                text = "may only be 'Terminating' if `deletionTimestamp` is not empty"
+                causes.append(errors.invalid("status.Phase", phase or "", text))
+            elif not deleted and phase != "Active":
+                text = "may only be 'Active' if `deletionTimestamp` is empty"
+                causes.append(errors.invalid("status.Phase", phase or "", text))
+        return causes
+
+    def plan_delete(self, request: Request, old: Obj, options: DeleteOptions) -> tuple[Obj | None, bool] | None:
+        meta = old["metadata"]
+        if meta.get("deletionTimestamp"):
+            return (None, False) if (old.get("spec") or {}).get("finalizers") else None
+        finalizers = meta.get("finalizers") or []
+        policy = options.propagation_policy
+        if policy is not None:
+            finalizers = [name for name in finalizers if name not in (ORPHAN, FOREGROUND)]
+            finalizers += [ORPHAN] * (policy == "Orphan") + [FOREGROUND] * (policy == "Foreground")
+        changed = {**meta, "deletionTimestamp": request.now}
+        if finalizers:
+            changed["finalizers"] = finalizers
+        else:
+            changed.pop("finalizers", None)
+        status = {**(old.get("status") or {}), "phase": "Terminating"}
+        return {**old, "metadata": changed, "status": status}, False
+
+    def is_finished(self, new: Obj) -> bool:
+        return not (new.get("spec") or {}).get("finalizers")
+
+
+class NodeStrategy(Strategy):
+    has_status = True
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        """A kubelet registers itself with a status, so it is not dropped."""
+        obj.setdefault("status", {})
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        spec, was = new.get("spec") or {}, old.get("spec") or {}
+        causes = []
+        for field in ("podCIDR", "podCIDRs", "providerID"):
+            if was.get(field) and spec.get(field) != was.get(field):
+                text = 'node updates may not change podCIDR except from "" to valid'
+                if field == "providerID":
+                    text = 'node updates may not change providerID except from "" to valid'
+                causes.append(errors.forbidden(f"spec.{field}", text))
+        return causes
+
+
+class ConfigMapStrategy(Strategy):
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        causes: list[Cause] = []
+        data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
+        size = 0
+        for field, values in (("data", data), ("binaryData", binary)):
+            for key, value in values.items():
+                faults = names.config_key(key)
+                if faults:
+                    causes += [errors.invalid(f"{field}[{key}]", key, text) for text in faults]
+                size += len(value)
+                if field == "data" and key in binary:
+                    text = "duplicate of key present in binaryData"
+                    causes.append(errors.invalid(f"data[{key}]", key, text))
+        if size > MAX_DATA_BYTES:
+            causes.append(Cause("", "FieldValueTooLong", f"Too long: may not be more than {MAX_DATA_BYTES} bytes"))
+        causes += _check_base64(binary, "binaryData")
+        return causes
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return _check_sealed(new, old, ("data", "binaryData")) + self.validate(request, new)
+
+
+class SecretStrategy(Strategy):
+    def normalize(self, obj: Obj) -> None:
+        texts = obj.pop("stringData", None)
+        if texts:
+            data = obj.setdefault("data", {})
+            for key, value in texts.items():
+                data[key] = base64.b64encode(str(value).encode()).decode()
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        causes: list[Cause] = []
+        data = obj.get("data") or {}
+        size = 0
+        for key, value in data.items():
+            faults = names.config_key(key)
+            if faults:
+                causes += [errors.invalid(f"data[{key}]", key, text) for text in faults]
+            size += len(value) * 3 // 4
+        if size > MAX_DATA_BYTES:
+            causes.append(errors.too_long("data", MAX_DATA_BYTES))
+        causes += _check_base64(data, "data")
+        kind = obj.get("type") or "Opaque"
+        if kind == "kubernetes.io/service-account-token":
+            name = "kubernetes.io/service-account.name"
+            if not (obj["metadata"].get("annotations") or {}).get(name):
+                causes.append(errors.required(f"metadata.annotations[{name}]"))
+        elif kind in _REQUIRED_KEYS:
+            for key in _REQUIRED_KEYS[kind]:
+                if key not in data:
+                    causes.append(errors.required(f"data[{key}]"))
+                elif kind.startswith("kubernetes.io/dockerc"):
+                    causes += _check_json(data[key], f"data[{key}]")
+        elif kind == "kubernetes.io/basic-auth" and not {"username", "password"} & data.keys():
+            causes += [errors.required("data[username]"), errors.required("data[password]")]
+        return causes
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        causes: list[Cause] = []
+        if new.get("type") != old.get("type"):
+            causes.append(errors.invalid("type", new.get("type", ""), IMMUTABLE))
+        return causes + _check_sealed(new, old, ("data",)) + self.validate(request, new)
+
+
+_REQUIRED_KEYS: Mapping[str, Sequence[str]] = {
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+}
+
+
+def _check_base64(values: Mapping[str, Any], field: str) -> list[Cause]:
+    """Raises BadRequest as a decoder does: bytes are base64."""
+    for key, value in values.items():
+        try:
+            binascii.a2b_base64(value)
+        except (binascii.Error, ValueError, TypeError) as e:
+            raise errors.BadRequest(f"illegal base64 data in field {field}[{key}]: {e}") from e
+    return []
+
+
+def _check_json(value: str, path: str) -> list[Cause]:
+    try:
+        parsed = orjson.loads(binascii.a2b_base64(value))
+    except (orjson.JSONDecodeError, binascii.Error) as e:
+        return [errors.invalid(path, "<secret contents redacted>", str(e))]
+    return [] if isinstance(parsed, dict) else [errors.invalid(path, "<secret contents redacted>", "must be an object")]
+
+
+def _check_sealed(new: Obj, old: Obj, fields: Sequence[str]) -> list[Cause]:
+    if not old.get("immutable"):
+        return []
+    causes = [] if new.get("immutable") else [errors.forbidden("immutable", _SEALED)]
+    causes += [errors.forbidden(f, _SEALED) for f in fields if (new.get(f) or {}) != (old.get(f) or {})]
+    return causes
+
+
+class EndpointsStrategy(Strategy):
+    allow_create_on_update = True
+
+
+class EventStrategy(Strategy):
+    allow_create_on_update = True
+    orphaning = "unsupported"
+
+
+class LimitRangeStrategy(Strategy):
+    allow_create_on_update = True
+
+
+class ServiceAccountStrategy(Strategy):
+    returns_deleted = True
+
+
+class ResourceQuotaStrategy(Strategy):
+    returns_deleted = True
+    has_status = True
+    initial_status: ClassVar[Obj | None] = {}
+
+
+class PodTemplateStrategy(Strategy):
+    returns_deleted = True
+    has_generation = True
+    generation_paths = ("template",)
+
+    def normalize(self, obj: Obj) -> None:
+        mirror_service_account((obj.get("template") or {}).get("spec"))
+
+
+class VolumeStrategy(Strategy):
+    """PersistentVolumes."""
+
+    returns_deleted = True
+    has_status = True
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": request.now}
+
+    def prepare_status(self, request: Request, new: Obj, old: Obj) -> None:
+        keep(new, old, "spec")
+        status, was = new.get("status") or {}, old.get("status") or {}
+        if status.get("phase") != was.get("phase"):
+            if status.get("lastPhaseTransitionTime") in (None, was.get("lastPhaseTransitionTime")):
+                status["lastPhaseTransitionTime"] = request.now
+        elif not status.get("lastPhaseTransitionTime") and was.get("lastPhaseTransitionTime"):
+            status["lastPhaseTransitionTime"] = was["lastPhaseTransitionTime"]
+        new["status"] = status
+
+
+class ClaimStrategy(Strategy):
+    """PersistentVolumeClaims."""
+
+    returns_deleted = True
+    has_status = True
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        obj["status"] = {"phase": "Pending"}

@@ -1,0 +1,193 @@
+"""ObjectMeta: the checks that every kind's objects go through.
+
+Keys and values of labels repeat without end, so their faults are cached.
+Source: apimachinery pkg/api/validation/objectmeta.go and pkg/apis/meta/v1/validation, v0.34.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from kubelite.meta import errors, names
+from kubelite.meta.errors import Cause
+from kubelite.meta.types import Obj
+
+ORPHAN = "orphan"
+FOREGROUND = "foregroundDeletion"
+
+ANNOTATIONS_MAX_BYTES = 256 * 1024
+IMMUTABLE = "field is immutable"
+
+#: name_faults(name, is_prefix) -> the texts of what is wrong.
+NameFaults: TypeAlias = Callable[[str, bool], Sequence[str]]
+
+_qualified = lru_cache(maxsize=8192)(names.qualified_name)
+_label_value = lru_cache(maxsize=8192)(names.label_value)
+
+
+def _masked(name: str, prefix: bool) -> str:
+    """A generateName may end with a dash, as what follows it is letters."""
+    return name[:-1] + "a" if prefix and len(name) > 1 and name.endswith("-") else name
+
+
+def subdomain_faults(name: str, prefix: bool) -> Sequence[str]:
+    return names.dns1123_subdomain(_masked(name, prefix))
+
+
+def label_faults(name: str, prefix: bool) -> Sequence[str]:
+    return names.dns1123_label(_masked(name, prefix))
+
+
+def label_1035_faults(name: str, prefix: bool) -> Sequence[str]:
+    return names.dns1035_label(_masked(name, prefix))
+
+
+def path_segment_faults(name: str, prefix: bool) -> Sequence[str]:
+    return names.path_segment(name, prefix)
+
+
+def validate(meta: Obj, namespaced: bool, name_faults: NameFaults) -> list[Cause]:
+    """The faults of a new object's metadata, its name generated already."""
+    causes: list[Cause] = []
+    generate = meta.get("generateName")
+    if generate:
+        causes += [errors.invalid("metadata.generateName", generate, text) for text in name_faults(generate, True)]
+    name = meta.get("name")
+    if not name:
+        causes.append(errors.required("metadata.name", "name or generateName is required"))
+    else:
+        causes += [errors.invalid("metadata.name", name, text) for text in name_faults(name, False)]
+    if namespaced:
+        namespace = meta.get("namespace")
+        if not namespace:
+            causes.append(errors.required("metadata.namespace"))
+        else:
+            causes += [errors.invalid("metadata.namespace", namespace, t) for t in names.dns1123_label(namespace)]
+    elif meta.get("namespace"):
+        causes.append(errors.forbidden("metadata.namespace", "not allowed on this type"))
+    _common(meta, causes)
+    finalizers = meta.get("finalizers")
+    if finalizers:
+        validate_finalizers(finalizers, causes)
+    return causes
+
+
+_FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def validate_update(new: Obj, old: Obj) -> list[Cause]:
+    """The faults of an updated object's metadata against the stored one's."""
+    causes: list[Cause] = []
+    finalizers = new.get("finalizers")
+    if finalizers and finalizers != old.get("finalizers"):
+        validate_finalizers(finalizers, causes)
+        if old.get("deletionTimestamp"):
+            fresh = sorted(set(finalizers) - set(old.get("finalizers") or ()))
+            if fresh:
+                listed = ", ".join(f'"{name}"' for name in fresh)
+                text = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{listed}}}"
+                causes.append(errors.forbidden("metadata.finalizers", text))
+    changed = [field for field in _FIXED if new.get(field) != old.get(field)]
+    causes += [errors.invalid(f"metadata.{field}", new.get(field), IMMUTABLE) for field in changed]
+    _common(new, causes)
+    return causes
+
+
+def _common(meta: Obj, causes: list[Cause]) -> None:
+    labels = meta.get("labels")
+    if labels:
+        validate_labels(labels, "metadata.labels", causes)
+    annotations = meta.get("annotations")
+    if annotations:
+        size = 0
+        for key, value in annotations.items():
+            size += len(key) + len(value)
+            faults = _qualified(key.lower())
+            if faults:
+                causes += [errors.invalid("metadata.annotations", key, text) for text in faults]
+        if size > ANNOTATIONS_MAX_BYTES // 4 and _bytes(annotations) > ANNOTATIONS_MAX_BYTES:
+            causes.append(errors.too_long("metadata.annotations", ANNOTATIONS_MAX_BYTES))
+    owners = meta.get("ownerReferences")
+    if owners:
+        _validate_owners(owners, causes)
+    managed = meta.get("managedFields")
+    if managed:
+        _validate_managed(managed, causes)
+
+
+def _bytes(annotations: Mapping[str, str]) -> int:
+    return sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+
+
+def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -> None:
+    for key, value in labels.items():
+        faults = _qualified(key)
+        if faults:
+            causes += [errors.invalid(path, key, text) for text in faults]
+        faults = _label_value(value)
+        if faults:
+            causes += [errors.invalid(path, value, text) for text in faults]
+
+
+def validate_finalizers(finalizers: Sequence[str], causes: list[Cause]) -> None:
+    for name in finalizers:
+        causes += [errors.invalid("metadata.finalizers", name, text) for text in _qualified(name)]
+    if ORPHAN in finalizers and FOREGROUND in finalizers:
+        text = f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"
+        causes.append(errors.invalid("metadata.finalizers", list(finalizers), text))
+
+
+def _validate_owners(owners: Sequence[Mapping[str, Any]], causes: list[Cause]) -> None:
+    path = "metadata.ownerReferences"
+    controller = ""
+    for owner in owners:
+        if not (owner.get("apiVersion") or "").rpartition("/")[2]:
+            causes.append(errors.invalid(f"{path}.apiVersion", owner.get("apiVersion", ""), "version must not be empty"))
+        empty = [field for field in ("kind", "name", "uid") if not owner.get(field)]
+        causes += [errors.invalid(f"{path}.{field}", "", "must not be empty") for field in empty]
+        if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
+            causes.append(errors.invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner"))
+        if owner.get("controller"):
+            current = f"{owner.get('kind')}/{owner.get('name')}"
+            if controller:
+                text = (
+                    "Only one reference can have Controller set to true. "
+                    f'Found "true" in references for {controller} and {current}'
+                )
+                causes.append(errors.invalid(path, list(owners), text))
+            else:
+                controller = current
+
+
+def _validate_managed(managed: Sequence[Mapping[str, Any]], causes: list[Cause]) -> None:
+    for index, entry in enumerate(managed):
+        path = f"metadata.managedFields[{index}]"
+        if entry.get("operation") not in ("Apply", "Update"):
+            text = "must be `Apply` or `Update`"
+            causes.append(errors.invalid(f"{path}.operation", entry.get("operation", ""), text))
+        if entry.get("fieldsType") not in ("", None, "FieldsV1"):
+            causes.append(errors.invalid(f"{path}.fieldsType", entry["fieldsType"], "must be `FieldsV1`"))
+        if len(entry.get("manager") or "") > 128:
+            causes.append(errors.too_long(f"{path}.manager", 128))
+        if len(entry.get("subresource") or "") > 256:
+            causes.append(errors.too_long(f"{path}.subresource", 256))
+
+
+def dedupe_owners(meta: Obj, warnings: list[str]) -> None:
+    """Drops owner references that repeat, as the API server does with a warning."""
+    owners = meta.get("ownerReferences")
+    if not owners or len(owners) == 1:
+        return
+    kept: list[Any] = []
+    for owner in owners:
+        if owner not in kept:
+            kept.append(owner)
+    if len(kept) < len(owners):
+        uids = [owner.get("uid", "") for owner in owners]
+        repeated = sorted({uid for uid in uids if uids.count(uid) > 1})
+        meta["ownerReferences"] = kept
+        warnings.append(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, "
+            f"and may reject such requests as early as 1.24; please fix your requests; "
+            f"duplicate UID(s) observed: {', '.join(repeated)}"
+        )
