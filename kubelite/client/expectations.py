@@ -22,17 +22,22 @@ class Expectations:
         self._deletions: dict[str, set[str]] = {}
         self._since: dict[str, float] = {}
 
+    def expect(self, key: str, creations: int = 0, deletions: Iterable[str] = ()) -> None:
+        """So many creations and the deletion of these uids will be seen; replaces what was expected before."""
+        self.forget(key)
+        if creations > 0:
+            self._creations[key] = creations
+        if uids := set(deletions):
+            self._deletions[key] = uids
+        self._since[key] = self._clock()
+
     def expect_creations(self, key: str, count: int) -> None:
         """`count` creations will be seen; replaces what was expected before."""
-        self._creations[key] = count
-        self._deletions.pop(key, None)
-        self._since[key] = self._clock()
+        self.expect(key, creations=count)
 
     def expect_deletions(self, key: str, uids: Iterable[str]) -> None:
         """The deletion of these uids will be seen; replaces what was expected before."""
-        self._deletions[key] = set(uids)
-        self._creations.pop(key, None)
-        self._since[key] = self._clock()
+        self.expect(key, deletions=uids)
 
     def creation_observed(self, key: str) -> None:
         """A creation was seen, or turned out not to happen."""

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
+from kubelite.controllers.daemonsets import DaemonSets
 from kubelite.controllers.deployments import Deployments
 from kubelite.controllers.endpoints import EndpointsController
 from kubelite.controllers.endpointslices import EndpointSlices
@@ -18,6 +19,7 @@ from kubelite.controllers.podgc import PodCollector
 from kubelite.controllers.reconciler import Controller
 from kubelite.controllers.replicasets import ReplicaSets, ReplicationControllers
 from kubelite.controllers.serviceaccounts import DefaultAccounts, RootCertificates
+from kubelite.controllers.statefulsets import StatefulSets
 
 log = structlog.get_logger()
 
@@ -31,6 +33,8 @@ CONTROLLERS: Mapping[str, type[Controller]] = {
         ReplicaSets,
         ReplicationControllers,
         Deployments,
+        DaemonSets,
+        StatefulSets,
         EndpointsController,
         EndpointSlices,
         EndpointSliceMirroring,
