@@ -12,7 +12,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.allocators import Allocators, Full, Taken, Transaction, node_ports
 from kubelite.registry.strategies import Finish, Request, Strategy
-from kubelite.registry.validation import metadata
+from kubelite.registry.validation import metadata, services
 
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
@@ -53,8 +53,6 @@ class ServiceStrategy(Strategy):
         return _check_cluster_ips(new["spec"], old["spec"]) + self.validate(request, new)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        from kubelite.registry.validation import services  # needs nothing until a service is written
-
         return services.check_service(obj)
 
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
@@ -112,6 +110,9 @@ def _drop_dependent(new: Obj, old: Obj) -> None:
     had_health_port = needs_health_port(old) and not needs_health_port(new)
     if had_health_port and new.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
         new.pop("healthCheckNodePort", None)
+    was_external = services.is_externally_accessible(old) and not services.is_externally_accessible(new)
+    if was_external and new.get("externalTrafficPolicy") == old.get("externalTrafficPolicy"):
+        new.pop("externalTrafficPolicy", None)
     if old.get("type") == "LoadBalancer" and new.get("type") != "LoadBalancer":
         for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
             if new.get(field) == old.get(field):
