@@ -21,7 +21,6 @@ class Objects:
     def __init__(self) -> None:
         self._objects: dict[str, dict[tuple[str, str], Obj]] = {}
         self._handlers: list[Handler] = []
-        self._stale: set[tuple[str, str, str]] | None = None
 
     def get(self, resource: str, name: str, namespace: str = "") -> Obj | None:
         return self._objects.get(resource, {}).get((namespace, name))
@@ -38,20 +37,15 @@ class Objects:
             for obj in list(objects.values()):
                 handler(resource, None, obj)
 
-    def begin(self) -> None:
-        """A session starts from nothing: what is not sent before `synced` is gone."""
-        self._stale = {(resource, *key) for resource, objects in self._objects.items() for key in objects}
-
-    def synced(self) -> None:
-        stale, self._stale = self._stale, None
-        for resource, namespace, name in stale or ():
-            self.removed(resource, name, namespace)
+    def held(self) -> Iterator[tuple[str, str, str, str]]:
+        """(resource, namespace, name, resourceVersion) of everything here: what a new session need not send again."""
+        for resource, objects in self._objects.items():
+            for (namespace, name), obj in objects.items():
+                yield resource, namespace, name, obj["metadata"].get("resourceVersion", "")
 
     def changed(self, resource: str, obj: Obj) -> None:
         meta = obj["metadata"]
         key = (meta.get("namespace", ""), meta["name"])
-        if self._stale is not None:
-            self._stale.discard((resource, *key))
         objects = self._objects.setdefault(resource, {})
         old = objects.get(key)
         objects[key] = obj

@@ -1,8 +1,8 @@
 """One worker a pod: looks, lets podstate decide, carries out, reports; then sleeps until something changes.
 
 Woken by changes of the pod or of objects that it reads, by runtime events, by probes, by its own work ending, and by the time
-that the last decision named. Work (sandbox, starts, kills) runs in tasks of the worker while it goes on looking, so a slow image pull
-delays neither a status nor a kill. There is no polling; `resync` asks the runtime again in case an event was lost.
+that the last decision named. Work (sandbox, starts, kills) runs in tasks of the worker while it goes on looking, so a slow image
+pull delays neither a status nor a kill. There is no polling; `resync` asks the runtime again in case an event was lost.
 """
 
 import asyncio
@@ -48,10 +48,12 @@ class PodWorker:
         self._wake.set()
         self._dirty: set[str] = set()
         self._reported: Obj | None = None
-        self._holding: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
         #: Removed from the API while it ran: it ends with its own grace and no status is reported any more.
         self._orphaned = False
         self._finished = False
+        #: The containers that wait for the end of their back-off.
+        self.holding: frozenset[str] = frozenset()
         self.memory = Memory()
         status = pod.get("status") or {}
         self.memory.terminal = status.get("phase") in TERMINAL
@@ -164,6 +166,11 @@ class PodWorker:
             await self.work.stop()
 
     @property
+    def active(self) -> bool:
+        """Whether the pod uses, or will use, the node's resources."""
+        return not self.memory.terminal and self.memory.ended is None
+
+    @property
     def name(self) -> str:
         return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
 
@@ -188,6 +195,7 @@ class PodWorker:
             self._end(decision.ended)
         self.probers.update(self.pod, self.observed, decision.terminating)
         self._tell_holds(decision)
+        self.holding = frozenset(decision.holds)
         # Reported before it is carried out: a status that shows what was found costs nobody a wait.
         self._report(decision)
         self.work.carry_out(decision)
@@ -242,9 +250,9 @@ class PodWorker:
         for name in decision.holds:
             record = self.observed.newest(name)
             key = (name, record.id if record else "")
-            if key in self._holding:
+            if key in self._told:
                 continue
-            self._holding.add(key)
+            self._told.add(key)
             where = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
             text = f"Back-off restarting failed container {name} in pod {where}"
             self.context.recorder.pod(self.pod, "Warning", "BackOff", text, field_path(self.pod, name))

@@ -60,6 +60,11 @@ class Work:
     def busy(self) -> frozenset[str]:
         return frozenset((*self._tasks, *self._starting))
 
+    @property
+    def waiting_names(self) -> set[str]:
+        """The containers that are to start and could not yet."""
+        return {*self.waiting, *self._starting, *self._worker.holding}
+
     def carry_out(self, decision: Decision) -> None:
         if decision.terminating and self._chain is not None:
             self._chain.cancel()

@@ -59,14 +59,30 @@ class FromNode(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., node: _Optional[_Union[NodeReport, _Mapping]] = ..., pod: _Optional[_Union[PodReport, _Mapping]] = ..., event: _Optional[_Union[EventReport, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., tunnel_refused: _Optional[_Union[TunnelRefused, _Mapping]] = ..., stats: _Optional[_Union[StatsReport, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("node_name", "resume_revision", "agent_version")
+    __slots__ = ("node_name", "resume_revision", "agent_version", "held", "without")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     RESUME_REVISION_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     resume_revision: int
     agent_version: str
-    def __init__(self, node_name: _Optional[str] = ..., resume_revision: _Optional[int] = ..., agent_version: _Optional[str] = ...) -> None: ...
+    held: _containers.RepeatedCompositeFieldContainer[Held]
+    without: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node_name: _Optional[str] = ..., resume_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., without: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("resource", "namespace", "name", "resource_version")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    namespace: str
+    name: str
+    resource_version: str
+    def __init__(self, resource: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., resource_version: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
     __slots__ = ("node_json",)

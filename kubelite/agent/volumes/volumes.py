@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -66,6 +66,10 @@ class Volumes:
             self._in_memory = True
         except OSError as e:
             log.warning("secrets_on_disk", directory=str(self._pods_dir), error=str(e))
+
+    def use_allocatable(self, allocatable: Mapping[str, str]) -> None:
+        """What the node has for pods, for the downward API's limits."""
+        self._sources = replace(self._sources, allocatable=allocatable)
 
     def pod_dir(self, uid: str) -> Path:
         return self._pods_dir / uid

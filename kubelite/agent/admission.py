@@ -1,0 +1,103 @@
+"""Whether this node takes a pod that was bound to it: its own check of what the scheduler decided, on the node's own truth.
+
+A pod that is refused ends as Failed with the reason; whoever made it makes another. Pure.
+
+Source: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl, v1.34.
+"""
+
+from collections.abc import Sequence
+
+from kubelite.agent.context import Context
+from kubelite.agent.resources import requests_of
+from kubelite.meta import quantities
+from kubelite.meta.types import Obj
+
+SAFE_SYSCTLS = (
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+)
+
+
+def check(context: Context, pod: Obj, others: Sequence[Obj]) -> tuple[str, str] | None:
+    """Why the pod is refused, as its status' reason and message; None: it is taken."""
+    refusal = _os(pod) or _sysctls(context, pod) or _selector(context, pod) or _resources(context, pod, others)
+    return None if refusal is None else (refusal[0], f"Pod was rejected: {refusal[1]}")
+
+
+def _os(pod: Obj) -> tuple[str, str] | None:
+    name = (pod["spec"].get("os") or {}).get("name", "linux")
+    if name == "linux":
+        return None
+    return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+
+
+def _sysctls(context: Context, pod: Obj) -> tuple[str, str] | None:
+    allowed = (*SAFE_SYSCTLS, *context.options.allowed_unsafe_sysctls)
+    for entry in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
+        name = entry["name"].replace("/", ".")
+        if not any(name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allowed):
+            return "SysctlForbidden", f'forbidden sysctl: "{entry["name"]}" not allowlisted'
+    return None
+
+
+def _selector(context: Context, pod: Obj) -> tuple[str, str] | None:
+    node = context.objects.get("nodes", context.options.node_name)
+    wanted = pod["spec"].get("nodeSelector") or {}
+    if node is None or not wanted:
+        return None
+    labels = node["metadata"].get("labels") or {}
+    if all(labels.get(key) == value for key, value in wanted.items()):
+        return None
+    return "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+
+
+def _resources(context: Context, pod: Obj, others: Sequence[Obj]) -> tuple[str, str] | None:
+    allocatable = context.allocatable
+    if len(others) + 1 > int(allocatable.get("pods", context.options.max_pods)):
+        return _short("pods", 1, len(others), int(allocatable.get("pods", context.options.max_pods)))
+    for name, unit in (("cpu", quantities.milli), ("memory", quantities.value), ("ephemeral-storage", quantities.value)):
+        if name not in allocatable:
+            continue
+        wanted = request_of(pod, name)
+        used = sum(request_of(other, name) for other in others)
+        capacity = unit(allocatable[name])
+        if wanted and used + wanted > capacity:
+            return _short(name, wanted, used, capacity)
+    return None
+
+
+def _short(name: str, wanted: int, used: int, capacity: int) -> tuple[str, str]:
+    text = f"Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+    return f"OutOf{name}", text
+
+
+def request_of(pod: Obj, name: str) -> int:
+    """What a pod asks for of a resource (CPU in thousandths): its containers together or its largest init step, plus overhead."""
+    unit = quantities.milli if name == "cpu" else quantities.value
+    spec = pod["spec"]
+
+    def of(container: Obj) -> int:
+        text = requests_of(container).get(name)
+        return unit(text) if text else 0
+
+    sidecars = 0
+    largest = 0
+    for container in spec.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            sidecars += of(container)
+        else:
+            largest = max(largest, sidecars + of(container))
+    total = max(sidecars + sum(of(c) for c in spec["containers"]), largest)
+    whole = ((spec.get("resources") or {}).get("requests") or {}).get(name)
+    overhead = (spec.get("overhead") or {}).get(name)
+    return (unit(whole) if whole else total) + (unit(overhead) if overhead else 0)

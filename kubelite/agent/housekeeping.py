@@ -1,0 +1,78 @@
+"""What must be done now and then: logs rotated, tokens in volumes renewed, images that nobody uses removed when the disk fills.
+
+Source: pkg/kubelet/logs, pkg/kubelet/images/image_gc_manager.go, v1.34 (thresholds 85 and 80 %, two minutes of minimum age).
+"""
+
+import asyncio
+
+import structlog
+
+from kubelite.agent import logs, machine
+from kubelite.agent.context import Context
+from kubelite.agent.images import with_tag
+from kubelite.agent.pods import Pods
+from kubelite.agent.podstate import all_containers
+from runtimes.interface import RuntimeFault
+
+log = structlog.get_logger()
+
+INTERVAL_S = 10.0
+IMAGES_INTERVAL_S = 300.0
+IMAGES_HIGH_SHARE = 0.85
+IMAGES_LOW_SHARE = 0.80
+IMAGES_MIN_AGE_S = 120.0
+
+
+async def run(context: Context, pods: Pods) -> None:
+    since_images_s = 0.0
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        since_images_s += INTERVAL_S
+        try:
+            await _rotate(context, pods)
+            _renew(context, pods)
+            if since_images_s >= IMAGES_INTERVAL_S:
+                since_images_s = 0.0
+                await collect_images(context, pods)
+        except (RuntimeFault, OSError) as e:
+            log.warning("housekeeping_failed", error=str(e))
+
+
+async def _rotate(context: Context, pods: Pods) -> None:
+    for worker in pods.all():
+        directory = context.log_dir(worker.pod)
+        for record in worker.observed.containers:
+            path = directory / record.name / f"{record.restarts}.log"
+            if record.running and logs.needs_rotation(path):
+                await logs.rotate(path, lambda id_=record.id: context.runtime.reopen_container_log(id_))  # type: ignore[misc]
+
+
+def _renew(context: Context, pods: Pods) -> None:
+    now_s = context.now()
+    for worker in pods.all():
+        due_s = context.tokens.renew_at_s(worker.uid)
+        if due_s is not None and due_s <= now_s:
+            worker.work.refresh_volumes()
+
+
+async def collect_images(context: Context, pods: Pods) -> None:
+    """Removes the images least recently used while the disk is fuller than it should be. Those of pods and pinned ones stay."""
+    size, free, _ = machine.disk(context.options.data_dir)
+    if not size or 1 - free / size < IMAGES_HIGH_SHARE:
+        return
+    wanted = size * (1 - IMAGES_LOW_SHARE) - free
+    used = {with_tag(c.get("image", "")) for worker in pods.all() for c, _ in all_containers(worker.pod)}
+    used |= {record.image_ref for worker in pods.all() for record in worker.observed.containers}
+    used |= {record.image for worker in pods.all() for record in worker.observed.containers}
+    last_used_s = context.images.last_used_s
+    images = await context.runtime.list_images()
+    for image in sorted(images, key=lambda i: last_used_s.get(i.id, 0.0)):
+        if wanted <= 0:
+            return
+        if image.pinned or used & {image.id, *image.tags, *image.digests}:
+            continue
+        if context.now() - last_used_s.get(image.id, 0.0) < IMAGES_MIN_AGE_S:
+            continue
+        await context.runtime.remove_image(image.id)
+        wanted -= image.size_bytes
+        log.info("image_removed", image=image.id, size_bytes=image.size_bytes)

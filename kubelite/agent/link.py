@@ -1,0 +1,87 @@
+"""How an agent reaches a server: the three calls of the node protocol, over gRPC or within one process.
+
+A link is stateless to its user: `session` may be called again after it broke. Over gRPC the channel reconnects by itself.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Protocol
+
+from kubelite.rpc import node_pb2 as pb
+
+
+class LinkFault(Exception):
+    """The server can't be reached or ended the call; try again."""
+
+
+class Link(Protocol):
+    def session(self, up: AsyncIterator[pb.FromNode]) -> AsyncGenerator[pb.ToNode, None]:
+        """The session; `up` begins with a Hello. Ends or raises LinkFault when the connection is lost."""
+        ...
+
+    def tunnel(self, frames: AsyncIterator[pb.TunnelFrame]) -> AsyncGenerator[pb.TunnelFrame, None]:
+        """A tunnel that the server asked for; the first frame names it. Raises LinkFault."""
+        ...
+
+    async def create_token(self, request: pb.TokenRequest) -> pb.TokenResponse:
+        """A service account token for a pod of this node. Raises LinkFault."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class GrpcLink:
+    """The link over gRPC with mutual TLS. `credentials` gives (CA, certificate, key) in PEM, asked at each connection so that a
+    renewed certificate is used from then on."""
+
+    def __init__(self, server: str, credentials: Callable[[], tuple[bytes, bytes, bytes]], *, server_name: str = "") -> None:
+        import grpc.aio  # 60 ms that an agent in the server's process does without
+
+        ca, certificate, key = credentials()
+        options: list[tuple[str, str | int]] = [
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+            ("grpc.max_send_message_length", 64 * 1024 * 1024),
+        ]
+        if server_name:
+            options.append(("grpc.ssl_target_name_override", server_name))
+        tls = grpc.ssl_channel_credentials(ca, key, certificate)
+        from kubelite.rpc import node_pb2_grpc
+
+        self._error = grpc.aio.AioRpcError
+        self._channel = grpc.aio.secure_channel(server, tls, options)
+        self._stub = node_pb2_grpc.NodesStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def session(self, up: AsyncIterator[pb.FromNode]) -> AsyncGenerator[pb.ToNode, None]:
+        call = self._stub.Session(up, wait_for_ready=True)
+        try:
+            async for message in call:
+                yield message
+        except self._error as e:
+            raise LinkFault(f"{e.code().name}: {e.details()}") from e
+        finally:
+            call.cancel()
+
+    async def tunnel(self, frames: AsyncIterator[pb.TunnelFrame]) -> AsyncGenerator[pb.TunnelFrame, None]:
+        call = self._stub.Tunnel(frames)
+        try:
+            async for frame in call:
+                yield frame
+        except self._error as e:
+            raise LinkFault(f"{e.code().name}: {e.details()}") from e
+        finally:
+            call.cancel()
+
+    async def create_token(self, request: pb.TokenRequest) -> pb.TokenResponse:
+        try:
+            answer: pb.TokenResponse = await self._stub.CreateToken(request, timeout=30)
+        except self._error as e:
+            raise LinkFault(f"{e.code().name}: {e.details()}") from e
+        return answer
+
+    async def close(self) -> None:
+        await self._channel.close()

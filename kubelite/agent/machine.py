@@ -1,0 +1,90 @@
+"""What the machine is: its processors, memory, disk, kernel and addresses. Reads files only; nothing here changes anything."""
+
+import os
+import platform
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    cpus: int
+    memory_bytes: int
+    swap_bytes: int
+    machine_id: str
+    system_uuid: str
+    boot_id: str
+    kernel: str
+    os_image: str
+    architecture: str
+    hostname: str
+
+
+def read() -> Machine:
+    memory = _memory()
+    machine_id = _text("/etc/machine-id") or _text("/var/lib/dbus/machine-id")
+    return Machine(
+        cpus=os.cpu_count() or 1,
+        memory_bytes=memory.get("MemTotal", 0),
+        swap_bytes=memory.get("SwapTotal", 0),
+        machine_id=machine_id,
+        system_uuid=_text("/sys/class/dmi/id/product_uuid") or machine_id,
+        boot_id=_text("/proc/sys/kernel/random/boot_id"),
+        kernel=platform.release(),
+        os_image=_os_name(),
+        architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
+        hostname=platform.node(),
+    )
+
+
+def available_memory_bytes() -> int:
+    return _memory().get("MemAvailable", 0)
+
+
+def disk(path: Path) -> tuple[int, int, float]:
+    """(size, free, share of inodes that is free) of the file system that holds the path."""
+    about = os.statvfs(path)
+    inodes = about.f_favail / about.f_files if about.f_files else 1.0
+    return about.f_frsize * about.f_blocks, about.f_frsize * about.f_bavail, inodes
+
+
+def addresses() -> tuple[str, ...]:
+    """The machine's own addresses that others reach it by, IPv4 first: those that its default routes use."""
+    found = []
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            # Connecting a datagram socket sends nothing; it only asks the routes for a source address.
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 9))
+                address = probe.getsockname()[0]
+        except OSError:
+            continue
+        if not address.startswith(("127.", "::1", "fe80:")):
+            found.append(address)
+    return tuple(found) or ("127.0.0.1",)
+
+
+def _memory() -> dict[str, int]:
+    found = {}
+    for line in _text("/proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        number = rest.split()
+        if number and number[0].isdigit():
+            found[name] = int(number[0]) * 1024
+    return found
+
+
+def _os_name() -> str:
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)"?', _text("/etc/os-release"), re.MULTILINE)
+    return match[1] if match else "Linux"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

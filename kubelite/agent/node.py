@@ -1,0 +1,184 @@
+"""The Node object: what this agent says of its machine and of itself. Pure; the agent decides when it is said.
+
+Source: pkg/kubelet/nodestatus, pkg/kubelet/kubelet_node_status.go, v1.34 (fields, reasons and messages).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kubelite.agent.context import Options
+from kubelite.agent.machine import Machine
+from kubelite.meta import quantities, times
+from kubelite.meta.types import Obj
+from runtimes.interface import Image, RuntimeInfo
+
+VERSION = "v1.34.3"
+IMAGES_LIMIT = 50
+NAMES_LIMIT = 5
+#: Below these the node is under pressure.
+MEMORY_LOW_BYTES = 100 * 1024 * 1024
+DISK_LOW_SHARE = 0.10
+INODES_LOW_SHARE = 0.05
+PIDS_LOW_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the machine is at the moment. `runtime_fault` is why the runtime does not answer, or an empty string."""
+
+    memory_available_bytes: int = 1 << 62
+    disk_free_share: float = 1.0
+    inodes_free_share: float = 1.0
+    runtime_fault: str = ""
+    runtime: RuntimeInfo | None = None
+
+
+def capacity_of(options: Options, machine: Machine, disk_bytes: int) -> tuple[dict[str, str], dict[str, str]]:
+    """The node's capacity and what of it pods may have."""
+    capacity = {
+        "cpu": str(machine.cpus),
+        "memory": quantities.format_value(machine.memory_bytes // 1024 * 1024, "1Ki"),
+        "ephemeral-storage": quantities.format_value(disk_bytes // 1024 * 1024, "1Ki"),
+        "hugepages-1Gi": "0",
+        "hugepages-2Mi": "0",
+        "pods": str(options.max_pods),
+        **options.capacity,
+    }
+    allocatable = dict(capacity)
+    memory = quantities.value(capacity["memory"])
+    if memory > 4 * MEMORY_LOW_BYTES:
+        allocatable["memory"] = quantities.format_value(memory - MEMORY_LOW_BYTES, "1Ki")
+    storage = quantities.value(capacity["ephemeral-storage"])
+    allocatable["ephemeral-storage"] = str(int(storage * (1 - DISK_LOW_SHARE)))
+    for name, amount in options.reserved.items():
+        if name in allocatable:
+            left = quantities.parse(allocatable[name]) - quantities.parse(amount)
+            allocatable[name] = quantities.format_value(left if left > 0 else 0, allocatable[name])
+    return capacity, allocatable
+
+
+def node_of(
+    options: Options,
+    machine: Machine,
+    health: Health,
+    capacity: Mapping[str, str],
+    allocatable: Mapping[str, str],
+    images: Sequence[Image],
+    previous: Obj | None,
+) -> Obj:
+    """The Node as this agent would have it. `previous` is the Node as it is, for the times of transitions."""
+    hostname = options.node_name
+    labels = {
+        "beta.kubernetes.io/arch": machine.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine.architecture,
+        "kubernetes.io/hostname": hostname,
+        "kubernetes.io/os": "linux",
+        **options.labels,
+    }
+    addresses = [{"type": "InternalIP", "address": ip} for ip in options.host_ips]
+    runtime = health.runtime
+    status: Obj = {
+        "addresses": [*addresses, {"type": "Hostname", "address": hostname}],
+        "allocatable": dict(allocatable),
+        "capacity": dict(capacity),
+        "conditions": _conditions(health, previous),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+        "images": [
+            {"names": [*i.digests[:NAMES_LIMIT], *i.tags[:NAMES_LIMIT]], "sizeBytes": i.size_bytes}
+            for i in sorted(images, key=lambda i: -i.size_bytes)[:IMAGES_LIMIT]
+        ],
+        "nodeInfo": {
+            "architecture": machine.architecture,
+            "bootID": machine.boot_id,
+            "containerRuntimeVersion": f"{runtime.name}://{runtime.version}" if runtime else f"{options.runtime_name}://",
+            "kernelVersion": machine.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": VERSION,
+            "machineID": machine.machine_id,
+            "operatingSystem": "linux",
+            "osImage": machine.os_image,
+            "systemUUID": machine.system_uuid,
+        },
+    }
+    if machine.swap_bytes:
+        status["nodeInfo"]["swap"] = {"capacity": machine.swap_bytes}
+    if runtime is not None:
+        features = {"recursiveReadOnlyMounts": False, "userNamespaces": False}
+        status["runtimeHandlers"] = [{"name": name, "features": features} for name in runtime.handlers]
+    meta = {
+        "name": options.node_name,
+        "labels": labels,
+        "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+    }
+    node: Obj = {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}, "status": status}
+    if options.taints:
+        node["spec"]["taints"] = list(options.taints)
+    return node
+
+
+def _conditions(health: Health, previous: Obj | None) -> list[Obj]:
+    memory = health.memory_available_bytes < MEMORY_LOW_BYTES
+    disk = health.disk_free_share < DISK_LOW_SHARE or health.inodes_free_share < INODES_LOW_SHARE
+    fault = _not_ready(health)
+    made = [
+        (
+            "MemoryPressure",
+            memory,
+            *_said(memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
+        ),
+        ("DiskPressure", disk, *_disk(disk)),
+        ("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("Ready", not fault, *(("KubeletNotReady", fault) if fault else ("KubeletReady", "kubelet is posting ready status"))),
+    ]
+    olds = {c["type"]: c for c in ((previous or {}).get("status") or {}).get("conditions") or ()}
+    now = times.now()
+    found = []
+    for kind, value, reason, message in made:
+        text = "True" if value else "False"
+        old = olds.get(kind)
+        since = old["lastTransitionTime"] if old is not None and old["status"] == text else now
+        found.append(
+            {
+                "type": kind,
+                "status": text,
+                "reason": reason,
+                "message": message,
+                "lastHeartbeatTime": now,
+                "lastTransitionTime": since,
+            }
+        )
+    return found
+
+
+def _said(pressed: bool, yes: str, no: str, what: str) -> tuple[str, str]:
+    return (yes, f"kubelet has insufficient {what}") if pressed else (no, f"kubelet has sufficient {what}")
+
+
+def _disk(pressed: bool) -> tuple[str, str]:
+    if pressed:
+        return "KubeletHasDiskPressure", "kubelet has disk pressure"
+    return "KubeletHasNoDiskPressure", "kubelet has no disk pressure"
+
+
+def _not_ready(health: Health) -> str:
+    """Why the node is not ready; empty when it is."""
+    if health.runtime_fault:
+        return f"container runtime is down: {health.runtime_fault}"
+    texts = []
+    for condition in health.runtime.conditions if health.runtime else ():
+        if condition.status:
+            continue
+        what = "container runtime network not ready" if condition.kind == "NetworkReady" else "container runtime not ready"
+        texts.append(f"{what}: {condition.kind}=false reason:{condition.reason} message:{condition.message}")
+    return ", ".join(texts)
+
+
+def same(a: Obj, b: Obj) -> bool:
+    """Whether two reports say the same but for the time they were made."""
+
+    def bare(node: Obj) -> Obj:
+        conditions = [{k: v for k, v in c.items() if k != "lastHeartbeatTime"} for c in node["status"]["conditions"]]
+        return {**node, "status": {**node["status"], "conditions": conditions}}
+
+    return bare(a) == bare(b)
