@@ -10,24 +10,30 @@ import time
 
 import structlog
 
+from kubelite.admission import builtin as admission
 from kubelite.api.app import Api, ApiServer, server_tls
 from kubelite.api.audit import AuditLog
 from kubelite.api.discovery import Discovery
 from kubelite.api.loopback import LoopbackClient
 from kubelite.api.openapi import OpenApi
 from kubelite.auth import authenticators, authorizers, pki
+from kubelite.auth.contract import Access
+from kubelite.auth.escalation import EscalationCheck
 from kubelite.auth.nodes import NodeAuthorizer
 from kubelite.auth.rbac import Rbac
 from kubelite.auth.tokens import ServiceAccountTokens
+from kubelite.client.events import EventRecorder
 from kubelite.client.informers import Informers
 from kubelite.meta.types import Obj
-from kubelite.registry.contract import AllowAll
+from kubelite.meta.users import LOOPBACK, User
+from kubelite.registry.contract import Admission, AllowAll
 from kubelite.registry.registry import Registry
 from kubelite.registry.registry import Settings as RegistrySettings
 from kubelite.schema import builtin
 from kubelite.server import addresses, bootstrap, kubeconfig
 from kubelite.server.services import ClusterServices
 from kubelite.server.settings import Settings, SettingsError
+from kubelite.server.signing import Signer
 from kubelite.server.supervisor import Supervisor
 from kubelite.store.sqlite import SqliteStore
 
@@ -74,6 +80,7 @@ class Server:
             certificate = await keys
         supervisor.on_stop("store", self.store.stop)
         await self.registry.start()
+        supervisor.on_stop("registry", self.registry.stop)
         await bootstrap.apply(self.client, settings, self.authority.certificate_pem)
 
         self.api = self._build_api()
@@ -85,6 +92,8 @@ class Server:
 
         assert certificate.certificate_path is not None
         assert certificate.key_path is not None
+        self.registry.admission = self._build_admission()
+        await self.informers.wait_synced()
         tls = server_tls(certificate.certificate_path, certificate.key_path, self.authority.certificate_path)
         server = ApiServer(self.api, tls)
         try:
@@ -101,6 +110,7 @@ class Server:
         await services.apply()
         supervisor.run("cluster services", services.run())
         self._write_kubeconfig()
+        self._start_controllers()
         gc.collect()
         gc.freeze()
         self.ready.set()
@@ -151,6 +161,36 @@ class Server:
         api.health.add("start", lambda: None if self.ready.is_set() else "not all parts have started", ready_only=True)
         api.metrics.add_source("kubelite_store", self.store.statistics)
         return api
+
+    def _build_admission(self) -> Admission:
+        def permits(user: User, verb: str, group: str, resource: str, subresource: str, namespace: str, name: str, /) -> bool:
+            access = Access(user, verb, group, "", resource, subresource, namespace, name)
+            return self.authorizer.authorize(access).allowed is True
+
+        configured = [EscalationCheck(self.rbac, self.authorizer)]
+        return admission.chain(self.client, self.informers, permits, configured=configured)
+
+    def _start_controllers(self) -> None:
+        if not self.settings.is_enabled("controllers"):
+            return
+        from kubelite.controllers import Controllers, Environment
+        from kubelite.controllers import Settings as ControllerSettings
+
+        client = self.client.as_user(LOOPBACK, "kube-controller-manager")
+        settings = ControllerSettings(
+            root_ca_pem=self.authority.certificate_pem.decode(),
+            cluster_cidr=self.settings.cluster_cidr,
+            service_cidr=self.settings.service_cidr,
+            mint_token=self._mint_token,
+            sign_csr=Signer(self.authority).sign,
+        )
+        events = EventRecorder(client, "controllers")
+        controllers = Controllers(Environment(client, self.informers, events, self.kinds, settings))
+        self._supervisor.run("controllers", controllers.run())
+
+    def _mint_token(self, account: Obj, secret: Obj) -> str:
+        meta = account["metadata"]
+        return self.tokens.issue_legacy(meta["namespace"], meta["name"], meta["uid"], secret["metadata"]["name"])
 
     def _store_problem(self) -> str | None:
         return None if self.store.statistics()["writable"] else "the store refuses writes; its log line says why"

@@ -20,5 +20,5 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     obj = await read_object(request, kind, options)
     # A Namespace is not in a namespace, though its URL's path says so of its subresources.
     target = Target(kind, info.namespace if kind.namespaced else "", info.name, info.subresource)
-    entry = await api.registry.create(target, obj, options, owned=True)
+    entry = await api.registry.create(target, obj, options)
     return reply_with_bytes(request, media, kind, entry.value, 201)

@@ -19,5 +19,5 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     options = write_options(request, "UpdateOptions")
     obj = await read_object(request, kind, options)
     target = Target(kind, info.namespace if kind.namespaced else "", info.name, info.subresource)
-    entry, created = await api.registry.update(target, obj, options, owned=True)
+    entry, created = await api.registry.update(target, obj, options)
     return reply_with_bytes(request, media, kind, entry.value, 201 if created else 200)
