@@ -96,6 +96,7 @@ class Agent:
         self._tunnels = Tunnels(self.context, self.pods, link)
         self._machine = machine.read()
         self._node_wake = asyncio.Event()
+        self._synced = False
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -169,12 +170,17 @@ class Agent:
                 self.pods.synced()
                 for component in self._components:
                     component.synced()
-                if not self.ready.is_set():
-                    log.info("agent_ready", node=self.options.node_name)
-                    self.ready.set()
+                self._synced = True
+                self._check_ready()
             case "tunnel" if self._group is not None:
                 tunnel = message.tunnel
                 self._group.create_task(self._tunnel(tunnel), name=f"tunnel {tunnel.tunnel_id}")
+
+    def _check_ready(self) -> None:
+        registered = self.context.objects.get("nodes", self.options.node_name) is not None
+        if self._synced and registered and not self.ready.is_set():
+            log.info("agent_ready", node=self.options.node_name)
+            self.ready.set()
 
     async def _tunnel(self, request: pb.TunnelRequest) -> None:
         try:
@@ -204,6 +210,7 @@ class Agent:
                 )  # the fake runtime has no network that gives addresses
                 if use_pod_cidr is not None:
                     use_pod_cidr(cidr)
+            self._check_ready()
             self._node_wake.set()
 
     async def _create_token(self, namespace: str, account: str, request: Obj) -> Obj:

@@ -67,6 +67,10 @@ class Volumes:
         except OSError as e:
             log.warning("secrets_on_disk", directory=str(self._pods_dir), error=str(e))
 
+    async def unmount(self) -> None:
+        """Takes away every mount below the data directory, and with them what was in memory. For a node that is given up."""
+        await asyncio.to_thread(lambda: [mounts.unmount(point) for point in mounts.below(self._pods_dir.parent)])
+
     def use_allocatable(self, allocatable: Mapping[str, str]) -> None:
         """What the node has for pods, for the downward API's limits."""
         self._sources = replace(self._sources, allocatable=allocatable)

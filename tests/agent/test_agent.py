@@ -1,0 +1,127 @@
+"""Pods on a node with the fake runtime, from the API's side."""
+
+from tests.agent.conftest import NODE, Cluster, container, status_of
+
+
+async def test_a_node_registers_with_its_capacity_and_becomes_ready(cluster: Cluster) -> None:
+    async def ready() -> bool:
+        node = await cluster.client.get("nodes", NODE)
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", ()))
+
+    await cluster.until(ready, "the node to be ready")
+    node = await cluster.client.get("nodes", NODE)
+    assert node["metadata"]["labels"]["kubernetes.io/hostname"] == NODE
+    assert node["status"]["capacity"]["pods"] == "110"
+    assert {"type": "InternalIP", "address": "192.0.2.7"} in node["status"]["addresses"]
+
+    async def leased() -> bool:
+        leases = await cluster.client.list("leases.coordination.k8s.io", "kube-node-lease")
+        return [lease["metadata"]["name"] for lease in leases.items] == [NODE]
+
+    await cluster.until(leased, "the node's lease")
+
+
+async def test_a_pod_runs_and_its_status_says_so(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    status = pod["status"]
+    assert status["podIP"].startswith("10.88.")
+    assert status["hostIP"] == "192.0.2.7"
+    assert status["qosClass"] == "BestEffort"
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {
+        "PodReadyToStartContainers": "True",
+        "Initialized": "True",
+        "Ready": "True",
+        "ContainersReady": "True",
+        "PodScheduled": "True",
+    }
+    c = status_of(pod)
+    assert c["ready"] is True
+    assert c["started"] is True
+    assert c["restartCount"] == 0
+    assert c["containerID"].startswith("fake://")
+
+    async def told() -> bool:
+        return {"Pulled", "Created", "Started"} <= set(await cluster.reasons())
+
+    await cluster.until(told, "the events of a start")
+
+
+async def test_a_deleted_pod_ends_and_is_removed(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.client.delete("pods", "web", "default")
+    await cluster.until_gone()
+
+    async def clean() -> bool:
+        return not await cluster.runtime.list_sandboxes()
+
+    await cluster.until(clean, "the sandbox to be removed")
+    assert not (cluster.path / "node" / "pods").joinpath("web").exists()
+
+
+async def test_a_container_that_fails_is_restarted_at_once_and_then_backs_off(cluster: Cluster) -> None:
+    await cluster.run_pod(container("c", "sh", "-c", "exit 3"))
+    pod = await cluster.until_pod(
+        lambda p: status_of(p)["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff", what="back-off"
+    )
+    c = status_of(pod)
+    assert c["restartCount"] == 1
+    assert c["lastState"]["terminated"]["exitCode"] == 3
+    assert c["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=c pod=web_default(")
+    assert pod["status"]["phase"] == "Running"
+
+
+async def test_a_pod_that_never_restarts_succeeds_or_fails(cluster: Cluster) -> None:
+    await cluster.run_pod(container("c", "true"), name="good", restartPolicy="Never")
+    await cluster.run_pod(container("c", "sh", "-c", "exit 2"), name="bad", restartPolicy="Never")
+    good = await cluster.until_pod(lambda p: p["status"]["phase"] == "Succeeded", "good")
+    assert status_of(good)["state"]["terminated"]["reason"] == "Completed"
+    bad = await cluster.until_pod(lambda p: p["status"]["phase"] == "Failed", "bad")
+    assert status_of(bad)["state"]["terminated"]["exitCode"] == 2
+
+
+async def test_init_containers_run_one_after_the_other_before_the_others(cluster: Cluster) -> None:
+    init = [container("first", "true"), container("second", "true")]
+    await cluster.run_pod(initContainers=init)
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    ends = [s["state"]["terminated"]["reason"] for s in pod["status"]["initContainerStatuses"]]
+    assert ends == ["Completed", "Completed"]
+
+
+async def test_an_agent_that_starts_anew_restarts_nothing(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    before = await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.stop_agent()
+    await cluster.start_agent()
+    await cluster.run_pod(name="second")
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running", "second")
+    after = await cluster.pod()
+    assert after is not None
+    assert status_of(after)["containerID"] == status_of(before)["containerID"]
+    assert len(await cluster.runtime.list_containers()) == 2
+
+
+async def test_a_pod_deleted_while_no_agent_ran_ends_when_one_starts(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.stop_agent()
+    await cluster.client.delete("pods", "web", "default", grace_period_s=0)
+    await cluster.start_agent()
+
+    async def clean() -> bool:
+        return not await cluster.runtime.list_sandboxes()
+
+    await cluster.until(clean, "the orphan to be removed")
+
+
+async def test_a_missing_config_map_holds_the_container_until_it_is_there(cluster: Cluster) -> None:
+    env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}]
+    await cluster.run_pod(container(env=env))
+    pod = await cluster.until_pod(
+        lambda p: status_of(p)["state"].get("waiting", {}).get("reason") == "CreateContainerConfigError", what="the error"
+    )
+    assert status_of(pod)["state"]["waiting"]["message"] == 'configmap "settings" not found'
+    meta = {"name": "settings", "namespace": "default"}
+    await cluster.client.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "b"}})
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
