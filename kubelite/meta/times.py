@@ -48,11 +48,11 @@ def parse_time(text: str) -> datetime:
     """The moment that a Time or MicroTime names, in UTC. Digits beyond microseconds are cut.
 
     Raises:
-        ValueError: the text is not RFC 3339.
+        ValueError: the text is not RFC 3339; its text is the API's.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
-        raise ValueError(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse it as an RFC 3339 time')
+        raise ValueError(_layout_fault(text, "2006-01-02T15:04:05Z07:00"))
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     fraction, _, sign, offset_hours, offset_minutes = match.groups()[6:]
     microsecond = int((fraction or "0")[:6].ljust(6, "0"))
@@ -60,7 +60,39 @@ def parse_time(text: str) -> datetime:
     if sign:
         offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
         zone = timezone(-offset if sign == "-" else offset)
-    return datetime(year, month, day, hour, minute, second, microsecond, zone).astimezone(UTC)
+    try:
+        return datetime(year, month, day, hour, minute, second, microsecond, zone).astimezone(UTC)
+    except (ValueError, OverflowError) as e:
+        part = str(e).partition(" ")[0]
+        raise ValueError(f'parsing time "{text}": {part} out of range') from None
+
+
+def parse_micro_time(text: str) -> datetime:
+    """As `parse_time`, for a text that must have exactly six digits after the seconds.
+
+    Raises:
+        ValueError: the text is no MicroTime.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None or len(match[7] or "") != 6:
+        raise ValueError(_layout_fault(text, "2006-01-02T15:04:05.000000Z07:00"))
+    return parse_time(text)
+
+
+def _layout_fault(text: str, layout: str) -> str:
+    """Where a text leaves a layout, in the words of Go's time package."""
+    rest = text
+    for part in re.findall(r"\d{4}|\d\d|\.0+|Z07:00|[-T:]", layout):
+        pattern = {"Z07:00": r"Z|[+-]\d\d:\d\d", ".000000": r"\.\d{6}(?!\d)"}.get(
+            part, r"\d" * len(part) if part[0].isdigit() else part
+        )
+        if part == "Z07:00" and layout.count(".") == 0:
+            rest = re.sub(r"^\.\d+", "", rest)  # a fraction may always follow seconds
+        found = re.match(pattern, rest)
+        if found is None:
+            return f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{part}"'
+        rest = rest[found.end() :]
+    return f'parsing time "{text}": extra text: "{rest}"'
 
 
 def parse_seconds(text: str) -> float:

@@ -192,9 +192,8 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
         case "double":
             fits = isinstance(value, int | float) and not isinstance(value, bool)
         case "IntOrString":
-            if not isinstance(value, str) and not (isinstance(value, int) and not isinstance(value, bool)):
-                raise _Mismatch(f"json: cannot unmarshal {json_type(value)} into Go value of type int32")
-            fits = True
+            whole = isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31
+            fits, kind = isinstance(value, str) or whole, "int32"
         case "FieldsV1" | "RawExtension":
             fits = isinstance(value, dict)
         case "Quantity":
@@ -207,12 +206,12 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
             fits = True
         case "Time" | "MicroTime" if isinstance(value, str):
             try:
-                times.parse_time(value)
+                times.parse_time(value) if kind == "Time" else times.parse_micro_time(value)
             except ValueError as e:
                 raise _Mismatch(str(e)) from None
             fits = True
         case "Time" | "MicroTime":
-            raise _Mismatch(f"json: cannot unmarshal {json_type(value)} into Go value of type string")
+            fits, kind = False, "string"
         case "bytes":
             fits = isinstance(value, str)
             if fits:

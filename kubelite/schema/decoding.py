@@ -27,18 +27,31 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 MEDIA_TYPES = (JSON, YAML, PROTOBUF)
 
 
-def parse(body: bytes, content_type: str = JSON) -> Obj:
-    """The object that a body holds. Patch content types parse by the form they have, JSON or YAML.
+def parse(body: bytes, content_type: str = JSON, expected: str = "") -> Obj:
+    """The object that a body holds. Patch content types parse by the form they have, JSON or YAML. Where the kind that the body
+    must have is given, a body that can't be read is refused with it and with its own start in the text.
 
     Raises:
         BadRequest: it is not what its type says, or no object.
         RequestEntityTooLarge: it is larger than any request may be.
         UnsupportedMediaType: its type is none of those that can be decoded.
     """
-    obj = parse_value(body, content_type)
-    if not isinstance(obj, dict):
-        raise _unreadable(f"json: cannot unmarshal {_json_type(obj)} into Go value of type struct {{ ... }}")
+    try:
+        obj = parse_value(body, content_type)
+        if obj is None:
+            return {}
+        if not isinstance(obj, dict):
+            raise _unreadable(f"json: cannot unmarshal {_json_type(obj)} into Go value of type struct {_HEADER}")
+    except BadRequest as e:
+        if not expected:
+            raise
+        detail = f"the object provided is unrecognized (must be of type {expected}): {e.message} ({summary(body)})"
+        raise BadRequest(detail) from e
     return obj
+
+
+#: What the decoder looks for first, as Go prints its type.
+_HEADER = r"""{ APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"""
 
 
 def parse_value(body: bytes, content_type: str = JSON) -> Any:
@@ -227,9 +240,9 @@ def _parse_yaml(body: bytes) -> Any:
         _check_yaml(events)
         value = next(iter(yaml.load_all(body, Loader=_yaml_loader())), None)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as e:
-        raise BadRequest(f"error converting YAML to JSON: yaml: {' '.join(str(e).split())}") from None
+        raise BadRequest(f"yaml: {' '.join(str(e).split())}") from None
     except RecursionError:
-        raise BadRequest("error converting YAML to JSON: yaml: exceeded max depth") from None
+        raise BadRequest("yaml: exceeded max depth") from None
     try:
         # expands aliases, so that no two places share a container, and turns keys to texts
         return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))

@@ -152,7 +152,7 @@ def decode(kind: type, value: Any) -> Any:
     if kind is Time:
         return _time(value)
     if kind is MicroTime:
-        return MicroTime(times.format_micro_time(times.parse_time(value)))
+        return MicroTime(times.format_micro_time(times.parse_micro_time(value)))
     try:
         decoded = binascii.a2b_base64(value, strict_mode=True)
     except binascii.Error:

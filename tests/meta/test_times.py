@@ -54,3 +54,25 @@ def test_ages_are_printed_as_kubectl_does(seconds: float, text: str) -> None:
 def test_go_durations_go_both_ways(nanoseconds: int, text: str) -> None:
     assert times.format_go_duration(nanoseconds) == text
     assert times.parse_go_duration(text) == pytest.approx(nanoseconds / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("x", 'parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006"'),
+        ("2026-01-02T03:04:05", 'parsing time "2026-01-02T03:04:05" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "Z07:00"'),
+        ("2026-13-02T03:04:05Z", 'parsing time "2026-13-02T03:04:05Z": month out of range'),
+    ],
+)
+def test_a_bad_time_stamp_is_explained_in_the_words_of_the_api(text: str, fault: str) -> None:
+    with pytest.raises(ValueError) as e:
+        times.parse_time(text)
+    assert str(e.value) == fault
+
+
+def test_micro_times_have_exactly_six_digits() -> None:
+    with pytest.raises(ValueError) as e:
+        times.parse_micro_time("2026-01-01T00:00:00.5Z")
+    assert str(e.value) == (
+        'parsing time "2026-01-01T00:00:00.5Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse ".5Z" as ".000000"'
+    )
