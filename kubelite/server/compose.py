@@ -16,6 +16,10 @@ class Part(Protocol):
 
 
 def of(command: str, settings: Settings) -> Part:
+    if command == "agent":
+        from kubelite.server.joined import JoinedAgent
+
+        return JoinedAgent(settings)
     from kubelite.server.server import Server
 
-    return Server(settings)
+    return Server(settings, with_agents=command == "up")

@@ -14,6 +14,7 @@ from kubelite.admission import builtin as admission
 from kubelite.api.app import Api, ApiServer, server_tls
 from kubelite.api.audit import AuditLog
 from kubelite.api.discovery import Discovery
+from kubelite.api.handlers import token
 from kubelite.api.loopback import LoopbackClient
 from kubelite.api.openapi import OpenApi
 from kubelite.auth import authenticators, authorizers, pki
@@ -46,8 +47,9 @@ _FAIRNESS = ("flowschemas.flowcontrol.apiserver.k8s.io", "prioritylevelconfigura
 class Server:
     """`start` returns when the server is ready; `stop` ends it. `failed` is the future of what must not happen."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, with_agents: bool = False) -> None:
         self.settings = settings
+        self._with_agents = with_agents
         self.ready = asyncio.Event()
         self._supervisor = Supervisor()
         self.store = SqliteStore(settings.data_dir / "store.db")
@@ -111,6 +113,7 @@ class Server:
         supervisor.run("cluster services", services.run())
         self._write_kubeconfig()
         self._start_controllers()
+        self._start_nodes()
         gc.collect()
         gc.freeze()
         self.ready.set()
@@ -187,6 +190,42 @@ class Server:
         events = EventRecorder(client, "controllers")
         controllers = Controllers(Environment(client, self.informers, events, self.kinds, settings))
         self._supervisor.run("controllers", controllers.run())
+
+    def _start_nodes(self) -> None:
+        from kubelite.nodes.sessions import Nodes
+        from kubelite.rpc import node_pb2 as pb
+
+        settings = self.settings
+        cluster = pb.ClusterInfo(
+            cluster_domain=settings.cluster_domain,
+            dns_address=settings.dns_service_ip,
+            cluster_cidr=settings.cluster_cidr,
+            service_cidr=settings.service_cidr,
+            api_server_address=self.advertise,
+            api_server_port=self.port,
+        )
+        self.nodes = Nodes(
+            lambda user: self.client.as_user(user, "kubelet"),
+            self.informers,
+            cluster,
+            issue_token=self._issue_node_token,
+            sign=self._sign_node,
+            ca_pem=self.authority.certificate_pem,
+        )
+        self.api.nodes = self.nodes
+        self._supervisor.run("nodes", self.nodes.run())
+        if self._with_agents:
+            from kubelite.server.agents import Agents
+
+            Agents(settings, self.nodes.link).start(self._supervisor)
+
+    async def _issue_node_token(self, user: User, namespace: str, account: str, body: Obj) -> Obj:
+        access = Access(user, "create", "", "v1", "serviceaccounts", "token", namespace, account)
+        authorizers.require(self.authorizer, access)
+        return await token.issue(self.api, namespace, account, body)
+
+    def _sign_node(self, csr_pem: bytes, user: User) -> bytes:
+        return self.authority.sign_csr(csr_pem, user=user.name, groups=["system:nodes"])
 
     def _mint_token(self, account: Obj, secret: Obj) -> str:
         meta = account["metadata"]

@@ -81,12 +81,12 @@ async def _join(read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], A
 
     async def upwards() -> None:
         while data := await read():
-            await node.send(pb.TunnelFrame(stdin=data))
-        await node.send(pb.TunnelFrame(stdin_closed=True))
+            await node.write(pb.TunnelFrame(stdin=data))
+        await node.write(pb.TunnelFrame(stdin_closed=True))
 
     up = asyncio.get_running_loop().create_task(upwards(), name="port-forward input")
     try:
-        async for frame in node:
+        while (frame := await node.read()) is not None:
             which = frame.WhichOneof("frame")
             if which == "stdout":
                 await write(frame.stdout)

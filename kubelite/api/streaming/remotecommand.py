@@ -17,7 +17,7 @@ from kubelite.api.connections import Connection
 from kubelite.api.requests import Request
 from kubelite.api.streaming import spdy, websocket
 from kubelite.api.streaming.bytestream import Closed, Upgraded
-from kubelite.meta.errors import BadRequest
+from kubelite.meta.errors import BadRequest, InternalError
 from kubelite.meta.types import Obj
 from kubelite.rpc import node_pb2 as pb
 
@@ -252,31 +252,42 @@ def _decoded(data: bytes) -> bytes:
 
 async def relay(channels: Channels, node: "NodeStream") -> None:
     """Carries a remote command until it has ended or the client has gone."""
-    up = asyncio.get_running_loop().create_task(_upwards(channels, node), name="remote command input")
-    status: Obj = {"metadata": {}, "status": "Success"}
+    loop = asyncio.get_running_loop()
+    up = loop.create_task(_upwards(channels, node), name="remote command input")
+    down = loop.create_task(_downwards(channels, node), name="remote command output")
     try:
-        async for frame in node:
-            which = frame.WhichOneof("frame")
-            if which == "stdout":
-                await channels.write(STDOUT, frame.stdout)
-            elif which == "stderr":
-                await channels.write(STDERR, frame.stderr)
-            elif which == "exit":
-                if frame.exit.status_json:
-                    status = orjson.loads(frame.exit.status_json)
-                break
-        await channels.finish(status)
+        # The input's end is the client's end: its half-closed stdin is a frame, not an end.
+        await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+        if down.done() and not down.cancelled():
+            await channels.finish(down.result())
     except Closed:
         return
     finally:
-        up.cancel()
-        await asyncio.wait((up,))
+        for task in (up, down):
+            task.cancel()
+        await asyncio.wait((up, down))
         await node.close()
         channels.abort()
 
 
+async def _downwards(channels: Channels, node: "NodeStream") -> Obj:
+    """Carries output until the node's last frame; the status in it."""
+    while (frame := await node.read()) is not None:
+        which = frame.WhichOneof("frame")
+        if which == "stdout":
+            await channels.write(STDOUT, frame.stdout)
+        elif which == "stderr":
+            await channels.write(STDERR, frame.stderr)
+        elif which == "exit":
+            if frame.exit.status_json:
+                status: Obj = orjson.loads(frame.exit.status_json)
+                return status
+            break
+    if frame is None:
+        return InternalError.of("the connection to the node was lost").status()
+    return {"metadata": {}, "status": "Success"}
+
+
 async def _upwards(channels: Channels, node: "NodeStream") -> None:
     async for frame in channels.frames():
-        await node.send(frame)
-    # The client has gone: nobody reads the output any more.
-    await node.close()
+        await node.write(frame)
