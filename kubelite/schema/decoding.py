@@ -149,7 +149,7 @@ def _check_depth(value: Any) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH + 1:
-            raise _unreadable("exceeded max depth")
+            raise _unreadable("invalid character '{' exceeded max depth")
         level = [
             item
             for container in level
@@ -163,13 +163,13 @@ def _parse_json_slowly(body: bytes, reason: orjson.JSONDecodeError) -> Any:
     """What orjson refuses and Go takes (text that is not Unicode), or the error in Go's words."""
     text = body.decode("utf-8", "replace")
     if "ecursion" in str(reason):
-        raise _unreadable("exceeded max depth")
+        raise _unreadable("invalid character '{' exceeded max depth")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as e:
         raise _unreadable(_syntax_error(e)) from None
     except RecursionError:
-        raise _unreadable("exceeded max depth") from None
+        raise _unreadable("invalid character '{' exceeded max depth") from None
     # lone surrogates become the replacement character
     return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
@@ -240,7 +240,7 @@ def _parse_yaml(body: bytes) -> Any:
         _check_yaml(events)
         value = next(iter(yaml.load_all(body, Loader=_yaml_loader())), None)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as e:
-        raise BadRequest(f"yaml: {' '.join(str(e).split())}") from None
+        raise BadRequest(f"yaml: {_yaml_fault(e)}") from None
     except RecursionError:
         raise BadRequest("yaml: exceeded max depth") from None
     try:
@@ -248,6 +248,17 @@ def _parse_yaml(body: bytes) -> Any:
         return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
     except TypeError as e:
         raise BadRequest(f"error converting YAML to JSON: {e}") from None
+
+
+def _yaml_fault(e: Exception) -> str:
+    """What is wrong with a YAML text, as the real server's parser says it. It counts lines from 0, but not the scanner's."""
+    problem, problem_mark, context_mark = (getattr(e, name, None) for name in ("problem", "problem_mark", "context_mark"))
+    if problem is None or problem_mark is None:
+        return " ".join(str(e).split())
+    line = (context_mark.line if context_mark is not None else 0) or problem_mark.line
+    if line and type(e).__name__ == "ScannerError":
+        line += 1
+    return f"line {line}: {problem}" if line else str(problem)
 
 
 def _check_yaml(events: Any) -> None:
