@@ -73,7 +73,7 @@ def fields_of(kind: Kind) -> Fields:
         for name, steps, absent in deep:
             value = obj
             for step in steps:
-                value = value.get(step) if isinstance(value, dict) else None  # type: ignore[assignment]
+                value = value.get(step) if isinstance(value, dict) else None
             found[name] = _text(value, absent)
         return found
 

@@ -23,6 +23,7 @@ from kubelite.registry.contract import Attributes, Operation, Target, View, Writ
 from kubelite.registry.entries import encoder
 from kubelite.registry.strategies import Finish, Request, Strategy
 from kubelite.registry.validation import metadata, structural
+from kubelite.schema.kinds import Kind
 from kubelite.store.contract import Conflict, Entry, KeyExists, StoreError
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ async def _settled(writing: Awaitable[Entry], finish: Finish | None) -> Entry:
     return entry
 
 
-async def _insert(write: Write, stored: strategies.Kind, final: Obj, generated: bool) -> Entry:
+async def _insert(write: Write, stored: Kind, final: Obj, generated: bool) -> Entry:
     registry, target = write.registry, write.target
     meta = final["metadata"]
     attempts = NAME_ATTEMPTS if generated else 1

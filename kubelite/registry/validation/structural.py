@@ -12,6 +12,7 @@ from kubelite.meta import errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import custom
+from kubelite.registry.validation.enums import ENUMS
 from kubelite.schema.kinds import Kind
 from kubelite.schema.structure import Structure, structure_of
 
@@ -19,7 +20,7 @@ from kubelite.schema.structure import Structure, structure_of
 _SKIPPED = frozenset(("apiVersion", "kind", "metadata", "status"))
 
 #: Required by the published schemas, and yet taken without (the empty text is a value).
-_MAY_BE_ABSENT = frozenset(("value", "message", "reason", "apiGroup", "image", "imageID", "fieldPath", "resourceVersion"))
+_MAY_BE_ABSENT = frozenset(("value", "message", "reason", "apiGroup", "image", "imageID", "fieldPath", "resourceVersion", "eventTime"))
 
 
 class _Rule:
@@ -48,13 +49,16 @@ def _compile(structure: Structure, made: dict[int, _Rule], top: bool = False) ->
     if rule is not None:
         return rule
     rule = made[id(structure)] = _Rule()
-    if structure.enum and all(isinstance(value, str) for value in structure.enum):
-        rule.enum = frozenset((*structure.enum, ""))
     required = []
     for name, below in structure.properties.items():
         if top and name in _SKIPPED:
             continue
-        rule.fields[name] = _compile(below, made)
+        enum = _enum(structure.definition, name)
+        if enum is not None:
+            made[id(enum)] = enum
+            if enum.items is not None:
+                made[id(enum.items)] = enum.items
+        rule.fields[name] = enum or _compile(below, made)
         if name in structure.required and below.type == "string" and name not in _MAY_BE_ABSENT:
             required.append(name)
     rule.required = tuple(required)
@@ -63,6 +67,19 @@ def _compile(structure: Structure, made: dict[int, _Rule], top: bool = False) ->
     if structure.additional_properties is not None:
         rule.values = _compile(structure.additional_properties, made)
     return rule
+
+
+def _enum(definition: str, name: str) -> _Rule | None:
+    """The rule of a field that is an enum or a list of such."""
+    rule = _Rule()
+    if (definition, name) in ENUMS:
+        rule.enum = ENUMS[definition, name] | {""}
+        return rule
+    if (definition, f"{name}[]") in ENUMS:
+        rule.items = _Rule()
+        rule.items.enum = ENUMS[definition, f"{name}[]"]
+        return rule
+    return None
 
 
 def _prune(rules: Collection[_Rule]) -> None:
@@ -112,7 +129,7 @@ def _is_fine(rule: _Rule, value: Any) -> bool:
     kind = value.__class__
     if kind is dict:
         for name in rule.required:
-            if name not in value:
+            if not value.get(name):
                 return False
         if rule.fields:
             fields = rule.fields
@@ -132,7 +149,7 @@ def _is_fine(rule: _Rule, value: Any) -> bool:
 def _explain(rule: _Rule, value: Any, path: str, causes: list[Cause]) -> None:
     if isinstance(value, Mapping):
         inner = f"{path}." if path else ""
-        causes += [errors.required(f"{inner}{name}") for name in rule.required if name not in value]
+        causes += [errors.required(f"{inner}{name}") for name in rule.required if not value.get(name)]
         for name, item in value.items():
             if name in rule.fields:
                 _explain(rule.fields[name], item, f"{inner}{name}", causes)

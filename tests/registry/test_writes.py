@@ -1,0 +1,327 @@
+"""Create, update and patch."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kubelite.meta import errors
+from kubelite.meta.types import Obj
+from kubelite.registry.contract import AllowAll, Attributes
+from tests.registry.conftest import Cluster
+
+Make = Callable[..., Obj]
+
+
+async def test_a_created_object_gets_what_the_server_gives(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    meta = made["metadata"]
+    assert meta["namespace"] == "default"
+    assert len(meta["uid"]) == 36
+    assert meta["creationTimestamp"].endswith("Z")
+    assert made == await cluster.get("configmaps", "settings")
+
+
+async def test_the_stored_bytes_hold_their_own_revision(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    entry = await cluster.registry.get(cluster.target("configmaps", "settings"))
+    assert f'"resourceVersion":"{entry.revision}"'.encode() in entry.value
+    assert made["metadata"]["resourceVersion"] == str(entry.revision)
+
+
+async def test_what_a_client_sends_of_system_metadata_is_dropped(cluster: Cluster, config_map: Make) -> None:
+    sent = config_map(metadata={"uid": "mine", "creationTimestamp": "2001-01-01T00:00:00Z", "selfLink": "/x"})
+    made = await cluster.create("configmaps", sent)
+    assert made["metadata"]["uid"] != "mine"
+    assert "selfLink" not in made["metadata"]
+    assert made["metadata"]["creationTimestamp"] > "2002"
+
+
+async def test_the_object_that_was_sent_is_not_changed(cluster: Cluster, deployment: Make) -> None:
+    sent, same = deployment(), deployment()
+    await cluster.create("deployments.apps", sent)
+    assert sent == same
+
+
+async def test_a_second_create_of_a_name_already_exists(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map())
+    with pytest.raises(errors.AlreadyExists, match='^configmaps "settings" already exists$'):
+        await cluster.create("configmaps", config_map())
+
+
+async def test_a_resource_version_must_not_be_set_on_create(cluster: Cluster, config_map: Make) -> None:
+    with pytest.raises(errors.ApiError, match="resourceVersion should not be set on objects to be created"):
+        await cluster.create("configmaps", config_map(metadata={"resourceVersion": "7"}))
+
+
+async def test_another_namespace_than_the_requests_is_refused(cluster: Cluster, config_map: Make) -> None:
+    target = cluster.target("configmaps")
+    with pytest.raises(errors.BadRequest, match="the namespace of the provided object does not match the namespace sent on"):
+        await cluster.registry.create(target, config_map(metadata={"namespace": "other"}), cluster.options())
+
+
+async def test_names_are_generated_from_a_base(cluster: Cluster, pod: Make) -> None:
+    sent = pod()
+    sent["metadata"] = {"generateName": "web-"}
+    first, second = await cluster.create("pods", sent), await cluster.create("pods", sent)
+    assert first["metadata"]["name"].startswith("web-")
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+    assert len(first["metadata"]["name"]) == len("web-") + 5
+
+
+async def test_an_object_without_a_name_is_invalid(cluster: Cluster) -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        await cluster.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}})
+    assert caught.value.message == ('ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required')
+    assert caught.value.status()["details"]["causes"] == [
+        {
+            "reason": "FieldValueRequired",
+            "message": "Required value: name or generateName is required",
+            "field": "metadata.name",
+        }
+    ]
+
+
+async def test_a_name_that_is_no_subdomain_is_invalid(cluster: Cluster, config_map: Make) -> None:
+    with pytest.raises(errors.Invalid, match='metadata.name: Invalid value: "Bad_Name": a lowercase RFC 1123 subdomain'):
+        await cluster.create("configmaps", config_map("Bad_Name"))
+
+
+async def test_labels_and_annotations_are_checked(cluster: Cluster, config_map: Make) -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        await cluster.create("configmaps", config_map(metadata={"labels": {"a/b/c": "x", "ok": "no spaces"}}))
+    assert [cause.field for cause in caught.value.causes] == ["metadata.labels", "metadata.labels"]
+    big = {"note": "x" * (256 * 1024 + 1)}
+    with pytest.raises(errors.Invalid, match="metadata.annotations: Too long: may not be more than 262144 bytes"):
+        await cluster.create("configmaps", config_map(metadata={"annotations": big}))
+
+
+async def test_unknown_fields_are_dropped_with_a_warning(cluster: Cluster, deployment: Make) -> None:
+    made = await cluster.create("deployments.apps", deployment(foo=1))
+    assert "foo" not in made["spec"]
+    assert cluster.warnings == ['unknown field "spec.foo"']
+
+
+async def test_strict_validation_refuses_unknown_fields(cluster: Cluster, deployment: Make) -> None:
+    with pytest.raises(errors.BadRequest) as caught:
+        await cluster.create("deployments.apps", deployment(foo=1), field_validation="Strict")
+    assert caught.value.message == (
+        'Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.foo"'
+    )
+
+
+async def test_ignored_validation_drops_unknown_fields_without_a_word(cluster: Cluster, deployment: Make) -> None:
+    made = await cluster.create("deployments.apps", deployment(foo=1), field_validation="Ignore")
+    assert "foo" not in made["spec"]
+    assert cluster.warnings == []
+
+
+async def test_a_dry_run_writes_nothing(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map(), dry_run=True)
+    assert made["metadata"]["uid"]
+    with pytest.raises(errors.NotFound):
+        await cluster.get("configmaps", "settings")
+
+
+async def test_nulls_count_as_absent(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map(metadata={"labels": None, "creationTimestamp": None}, immutable=None))
+    assert "immutable" not in made
+    assert "labels" not in made["metadata"]
+
+
+async def test_an_update_with_a_stale_version_conflicts(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    await cluster.update("configmaps", {**made, "data": {"a": "2"}})
+    with pytest.raises(errors.Conflict) as caught:
+        await cluster.update("configmaps", {**made, "data": {"a": "3"}})
+    assert caught.value.message == (
+        'Operation cannot be fulfilled on configmaps "settings": the object has been modified; '
+        "please apply your changes to the latest version and try again"
+    )
+
+
+async def test_an_update_without_a_version_is_unconditional(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    updated = await cluster.update("configmaps", config_map(data={"a": "2"}))
+    assert updated["data"] == {"a": "2"}
+    assert updated["metadata"]["uid"] == made["metadata"]["uid"]
+    assert updated["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"]
+
+
+async def test_leases_must_be_updated_with_a_version(cluster: Cluster) -> None:
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": {}}
+    await cluster.create("leases.coordination.k8s.io", lease)
+    with pytest.raises(errors.Invalid, match="metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"):
+        await cluster.update("leases.coordination.k8s.io", lease)
+
+
+async def test_an_update_that_changes_nothing_is_not_written(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    before = cluster.registry.store.revision
+    same = await cluster.update("configmaps", config_map())
+    assert same["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    assert cluster.registry.store.revision == before
+
+
+async def test_updates_under_contention_all_happen(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map())
+    patches = [cluster.patch("configmaps", "settings", b'{"data":{"k%d":"v"}}' % n) for n in range(40)]
+    await asyncio.gather(*patches)
+    assert len((await cluster.get("configmaps", "settings"))["data"]) == 41
+
+
+async def test_an_update_of_another_uid_conflicts(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    with pytest.raises(errors.Conflict, match="Precondition failed: UID in precondition: other, UID in object meta: "):
+        await cluster.update("configmaps", {**made, "metadata": {**made["metadata"], "uid": "other"}})
+
+
+async def test_put_creates_where_the_kind_allows_it(cluster: Cluster, config_map: Make) -> None:
+    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e"}}
+    _, created = await cluster.registry.update(cluster.target("endpoints", "e"), endpoints, cluster.options())
+    assert created
+    with pytest.raises(errors.NotFound, match='configmaps "settings" not found'):
+        await cluster.update("configmaps", config_map())
+
+
+async def test_the_name_in_the_url_must_be_the_objects(cluster: Cluster, config_map: Make) -> None:
+    with pytest.raises(errors.BadRequest, match=r"the name of the object \(settings\) does not match the name on the URL"):
+        await cluster.registry.update(cluster.target("configmaps", "other"), config_map(), cluster.options())
+
+
+async def test_the_generation_counts_changes_of_the_spec(cluster: Cluster, deployment: Make) -> None:
+    made = await cluster.create("deployments.apps", deployment())
+    assert made["metadata"]["generation"] == 1
+    labelled = await cluster.patch("deployments.apps", "web", b'{"metadata":{"labels":{"x":"y"}}}')
+    assert labelled["metadata"]["generation"] == 1
+    scaled = await cluster.patch("deployments.apps", "web", b'{"spec":{"replicas":3}}')
+    assert scaled["metadata"]["generation"] == 2
+
+
+async def test_a_main_update_keeps_the_status_and_a_status_update_the_spec(cluster: Cluster, deployment: Make) -> None:
+    made = await cluster.create("deployments.apps", {**deployment(), "status": {"replicas": 9}})
+    assert made["status"] == {}
+    made = await cluster.update(
+        "deployments.apps", {**made, "spec": {**made["spec"], "replicas": 7}, "status": {"replicas": 2}}, subresource="status"
+    )
+    assert made["status"] == {"replicas": 2}
+    assert made["spec"]["replicas"] == 1
+    assert made["metadata"]["generation"] == 1
+    made = await cluster.update("deployments.apps", {**made, "spec": {**made["spec"], "replicas": 7}, "status": {}})
+    assert made["status"] == {"replicas": 2}
+    assert made["spec"]["replicas"] == 7
+
+
+async def test_a_json_patch_changes_one_place(cluster: Cluster, deployment: Make) -> None:
+    await cluster.create("deployments.apps", deployment())
+    made = await cluster.patch("deployments.apps", "web", b'[{"op":"replace","path":"/spec/replicas","value":4}]', "json")
+    assert made["spec"]["replicas"] == 4
+
+
+async def test_a_strategic_patch_merges_containers_by_name(cluster: Cluster, deployment: Make) -> None:
+    await cluster.create("deployments.apps", deployment())
+    patch = b'{"spec":{"template":{"spec":{"containers":[{"name":"side","image":"side:1"}]}}}}'
+    made = await cluster.patch("deployments.apps", "web", patch, "strategic")
+    assert {c["name"] for c in made["spec"]["template"]["spec"]["containers"]} == {"web", "side"}
+
+
+async def test_a_patch_leaves_the_stored_object_alone(cluster: Cluster, deployment: Make) -> None:
+    before = await cluster.create("deployments.apps", deployment())
+    copy = {**before, "spec": {**before["spec"]}}
+    await cluster.patch("deployments.apps", "web", b'{"spec":{"template":{"spec":{"hostNetwork":true}}}}', "strategic")
+    assert before == copy
+    assert "hostNetwork" not in before["spec"]["template"]["spec"]
+
+
+async def test_a_patch_with_a_stale_version_conflicts(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map())
+    with pytest.raises(errors.Conflict):
+        await cluster.patch("configmaps", "settings", b'{"metadata":{"resourceVersion":"1"},"data":{"b":"2"}}')
+
+
+async def test_a_patch_cannot_rename(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map())
+    with pytest.raises(errors.BadRequest, match="does not match the name on the URL"):
+        await cluster.patch("configmaps", "settings", b'{"metadata":{"name":"other"}}')
+
+
+async def test_what_never_changes_cannot_be_changed(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map())
+    with pytest.raises(errors.Invalid, match="metadata.uid: Invalid value: .*: field is immutable"):
+        await cluster.patch("configmaps", "settings", b'{"metadata":{"uid":"other"}}')
+
+
+async def test_apply_creates_then_owns_its_fields(cluster: Cluster, config_map: Make) -> None:
+    body = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings"},"data":{"a":"1"}}'
+    made = await cluster.patch("configmaps", "settings", body, "apply")
+    assert made["data"] == {"a": "1"}
+    [entry] = made["metadata"]["managedFields"]
+    assert (entry["manager"], entry["operation"]) == ("test", "Apply")
+    without = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings"},"data":{"b":"2"}}'
+    assert (await cluster.patch("configmaps", "settings", without, "apply"))["data"] == {"b": "2"}
+
+
+async def test_apply_of_the_same_twice_writes_once(cluster: Cluster) -> None:
+    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: '1'}\n"
+    first = await cluster.patch("configmaps", "settings", body, "apply")
+    second = await cluster.patch("configmaps", "settings", body, "apply")
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+async def test_a_missing_required_text_and_a_wrong_enum_are_named(cluster: Cluster) -> None:
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "i"},
+        "spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Fuzzy", "backend": {"service": {}}}]}}]},
+    }
+    with pytest.raises(errors.Invalid) as caught:
+        await cluster.create("ingresses.networking.k8s.io", policy)
+    causes = {cause.field: cause.reason for cause in caught.value.causes}
+    assert causes["spec.rules[0].http.paths[0].pathType"] == "FieldValueNotSupported"
+
+
+class Mutating(AllowAll):
+    """Adds a label, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[Attributes] = []
+
+    async def mutate(self, attributes: Attributes) -> Obj | None:
+        obj = attributes.obj
+        if obj is None:
+            return None
+        meta: dict[str, Any] = {**obj["metadata"], "labels": {"mutated": "yes"}}
+        return {**obj, "metadata": meta}
+
+    async def validate(self, attributes: Attributes) -> None:
+        self.seen.append(attributes)
+
+
+async def test_admission_mutates_before_and_sees_the_true_old_object_after(cluster: Cluster, config_map: Make) -> None:
+    admission = cluster.registry.admission = Mutating()
+    made = await cluster.create("configmaps", config_map())
+    assert made["metadata"]["labels"] == {"mutated": "yes"}
+    await cluster.patch("configmaps", "settings", b'{"data":{"a":"2"}}')
+    created, updated = admission.seen
+    assert (created.operation, created.old) == ("CREATE", None)
+    assert updated.operation == "UPDATE"
+    assert updated.old is not None
+    assert updated.old["data"] == {"a": "1"}
+    assert updated.obj is not None
+    assert updated.obj["data"] == {"a": "2"}
+
+
+async def test_a_sealed_config_map_cannot_be_changed(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map(immutable=True))
+    with pytest.raises(errors.Invalid, match="data: Forbidden: field is immutable when `immutable` is set"):
+        await cluster.patch("configmaps", "settings", b'{"data":{"a":"2"}}')
+
+
+async def test_texts_of_a_secret_become_data(cluster: Cluster) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"user": "me"}}
+    made = await cluster.create("secrets", secret)
+    assert made["data"] == {"user": "bWU="}
+    assert "stringData" not in made
+    assert made["type"] == "Opaque"
