@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -49,6 +50,8 @@ def configure_logs(form: str, level: str) -> None:
 def run(command: str, settings: "Settings", log_format: str, log_level: str) -> int:
     """The process's exit status."""
     configure_logs(log_format, log_level)
+    # gRPC's handlers for fork() are of no use to a process that only ever starts others, and it tells about each start.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import gc
 
     import uvloop

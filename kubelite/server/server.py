@@ -113,6 +113,7 @@ class Server:
         supervisor.run("cluster services", services.run())
         self._write_kubeconfig()
         self._start_controllers()
+        self._start_scheduler()
         self._start_nodes()
         gc.collect()
         gc.freeze()
@@ -190,6 +191,17 @@ class Server:
         events = EventRecorder(client, "controllers")
         controllers = Controllers(Environment(client, self.informers, events, self.kinds, settings))
         self._supervisor.run("controllers", controllers.run())
+
+    def _start_scheduler(self) -> None:
+        if not self.settings.is_enabled("scheduler"):
+            return
+        from kubelite.scheduler.scheduler import Scheduler
+
+        scheduler = Scheduler(self.client.as_user(LOOPBACK, "kube-scheduler"), self.informers)
+        self._supervisor.run("scheduler", scheduler.run())
+        self.api.health.add(
+            "scheduler", lambda: None if scheduler.ready.is_set() else "its informers are not synced", ready_only=True
+        )
 
     def _start_nodes(self) -> None:
         from kubelite.nodes.sessions import Nodes

@@ -53,7 +53,7 @@ class Upgraded(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._ended = True
         self._readable.set()
-        return True
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
