@@ -12,6 +12,7 @@ from kubelite.controllers.endpointslices import EndpointSlices
 from kubelite.controllers.environment import Environment, Settings
 from kubelite.controllers.eviction import TaintEviction
 from kubelite.controllers.garbage import GarbageCollector
+from kubelite.controllers.jobs import Jobs
 from kubelite.controllers.mirroring import EndpointSliceMirroring
 from kubelite.controllers.namespaces import Namespaces
 from kubelite.controllers.nodes import NodeLifecycle, NodeNetworks
@@ -35,6 +36,7 @@ CONTROLLERS: Mapping[str, type[Controller]] = {
         Deployments,
         DaemonSets,
         StatefulSets,
+        Jobs,
         EndpointsController,
         EndpointSlices,
         EndpointSliceMirroring,

@@ -110,7 +110,14 @@ class Cluster:
         condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": times.now()}
         wanted = {"phase": phase, "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [condition], **status}
         meta = pod["metadata"]
-        await self.client.patch("pods", meta["name"], meta["namespace"], {"status": wanted}, form="strategic", subresource="status")
+        change = {"status": wanted}
+        await self.client.patch("pods", meta["name"], meta["namespace"], change, form="strategic", subresource="status")
+
+    async def bind(self, pod: Obj, node: str = "n1") -> None:
+        """What the scheduler does. A pod that is bound is not gone at once when it is deleted."""
+        name = pod["metadata"]["name"]
+        binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+        await self.client.create("pods", binding, pod["metadata"]["namespace"], name=name, subresource="binding")
 
     def run_pods(self, *, ready: bool = True) -> None:
         """Plays a node: every pod runs at once, and a pod that is deleted ends at once."""
@@ -122,8 +129,7 @@ class Cluster:
                     await self.client.delete("pods", meta["name"], meta["namespace"], grace_period_s=0)
                 elif pod.get("status", {}).get("phase") == "Pending":
                     if not pod["spec"].get("nodeName"):
-                        binding = {"metadata": {"name": meta["name"]}, "target": {"kind": "Node", "name": "n1"}}
-                        await self.client.create("pods", binding, meta["namespace"], name=meta["name"], subresource="binding")
+                        await self.bind(pod)
                     await self.set_pod(pod, ready=ready)
 
         async def run() -> None:

@@ -1,0 +1,555 @@
+"""Jobs: pods that run to their end, counted exactly once each.
+
+Every pod carries a finalizer until it is counted. A finished pod is first noted in status.uncountedTerminatedPods, then
+loses its finalizer, and only then goes into the counts and out of the note: whichever step a crash falls into, the next
+reconcile knows where to go on.
+
+Source: kubernetes pkg/controller/job, v1.34; KEP-2307.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from kubelite.client.expectations import Expectations
+from kubelite.controllers import conditions, jobplan, owners, pods
+from kubelite.controllers.environment import Environment
+from kubelite.controllers.podcontrol import PodControl, slow_start
+from kubelite.controllers.reconciler import Controller, key_of, split_key
+from kubelite.meta import selectors, times
+from kubelite.meta.errors import ApiError, NotFound
+from kubelite.meta.types import Obj
+
+RESOURCE = "jobs.batch"
+PER_SYNC = 500
+UNCOUNTED_LIMIT = 500
+ORPHAN = "orphan:"
+#: Fields of the status that say something when they are zero or empty.
+EVEN_ZERO = ("ready", "terminating", "uncountedTerminatedPods", "failedIndexes")
+LIMIT_REACHED = "Job has reached the specified backoff limit"
+TOO_LONG = "Job was active longer than specified deadline"
+TOO_MANY_INDEXES = "Job has exceeded the specified maximal number of failed indexes"
+SUCCEEDED = "Reached expected number of succeeded pods"
+
+
+@dataclass(slots=True)
+class _Sync:
+    """What one reconcile found out and is about to write."""
+
+    key: str
+    job: Obj
+    owned: list[Obj]
+    active: list[Obj]
+    now: float
+    status: Obj
+    succeeded: int = 0
+    failed: int = 0
+    terminating: int = 0
+    ready: int = 0
+    succeeded_indexes: set[int] = field(default_factory=set)
+    failed_indexes: set[int] = field(default_factory=set)
+    #: The condition that ends the job: SuccessCriteriaMet or FailureTarget.
+    ending: Obj | None = None
+    #: (failures in a row, when the last was), with the pods that are counted now.
+    backoff: tuple[int, float] = (0, 0.0)
+
+    @property
+    def spec(self) -> Obj:
+        spec: Obj = self.job["spec"]
+        return spec
+
+
+class Jobs(Controller):
+    """Runs pods until enough have succeeded or too many failed."""
+
+    name: ClassVar[str] = "job-controller"
+    workers: ClassVar[int] = 5
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self._expectations = Expectations()
+        self._control = PodControl(self.client, self.events)
+        self._claims = owners.Claims(self.client, "pods", RESOURCE, "batch/v1", "Job")
+        #: Pods whose finalizer is off, though the cache may not show it yet.
+        self._released: set[str] = set()
+        #: key -> (failures in a row, when the last was).
+        self._backoff: dict[str, tuple[int, float]] = {}
+        self._written: dict[str, Obj] = {}
+        self._jobs = self.informer(RESOURCE)
+        self._pods = self.informer("pods")
+        owners.index_by_controller(self._pods)
+        self.follow(self._jobs)
+        self._pods.subscribe(self._pod_changed)
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        pod = new or old
+        assert pod is not None
+        if new is None or not jobplan.has_finalizer(new):
+            self._released.discard(pod["metadata"]["uid"])
+        for key in self._keys_of(pod):
+            if owners.controller_of(pod) is not None:
+                if old is None:
+                    self._expectations.creation_observed(key)
+                if new is None or pods.is_terminating(new):
+                    self._expectations.deletion_observed(key, pod["metadata"]["uid"])
+            self.queue.add(key)
+        if old is not None and new is not None:
+            for key in self._keys_of(old):
+                self.queue.add(key)
+        if new is not None and jobplan.has_finalizer(new) and self._is_orphan(new):
+            self.queue.add(ORPHAN + key_of(new))
+
+    def _keys_of(self, pod: Obj) -> Iterable[str]:
+        namespace = pod["metadata"]["namespace"]
+        reference = owners.controller_of(pod)
+        if reference is not None:
+            if reference["kind"] == "Job":
+                yield f"{namespace}/{reference['name']}"
+            return
+        labels = pod["metadata"].get("labels") or {}
+        for job in self._jobs.list(namespace) if labels else ():
+            if selectors.from_object(job["spec"].get("selector")).matches(labels):
+                yield key_of(job)
+
+    def _is_orphan(self, pod: Obj) -> bool:
+        reference = owners.controller_of(pod)
+        if reference is None or reference["kind"] != "Job":
+            return True
+        job = self._jobs.get(reference["name"], pod["metadata"]["namespace"])
+        return job is None or job["metadata"]["uid"] != reference["uid"] or jobplan.finished_condition(job) is not None
+
+    async def reconcile(self, key: str) -> None:
+        if key.startswith(ORPHAN):
+            await self._free_orphan(key.removeprefix(ORPHAN))
+            return
+        namespace, name = split_key(key)
+        job = self._jobs.get(name, namespace)
+        if job is None or jobplan.finished_condition(job) is not None:
+            self._expectations.forget(key)
+            self._backoff.pop(key, None)
+            self._written.pop(key, None)
+            owned = owners.owned(self._pods, job) if job is not None else []
+            for pod in [*owned, *(p for p in self._pods.list(namespace) if job is None and self._names(p, name))]:
+                if jobplan.has_finalizer(pod) and self._is_orphan(pod):
+                    self.queue.add(ORPHAN + key_of(pod))
+            return
+        if job["spec"].get("managedBy", "kubernetes.io/job-controller") != "kubernetes.io/job-controller":
+            return
+        job = self._newest(job)
+        if jobplan.finished_condition(job) is not None:
+            return
+        settled = self._expectations.is_satisfied(key)
+        selector = selectors.from_object(job["spec"].get("selector"))
+        candidates = owners.owned(self._pods, job) + owners.orphans(self._pods, namespace)
+        owned = await self._claims.claim(job, selector, candidates, finalizers=[jobplan.FINALIZER])
+        sync = self._look(key, job, owned)
+        self._judge(sync)
+        failure: ApiError | None = None
+        if sync.ending is not None:
+            ended, failure = await self._end_pods(sync)
+            if not (ended and settled):
+                # Pods may be left that the cache does not show: first they must be accounted for.
+                sync.ending = None
+        else:
+            managed = settled and "deletionTimestamp" not in job["metadata"]
+            if managed:
+                failure = await self._manage(sync)
+            self._conclude(sync, managed=managed)
+        sync.status["active"] = len(sync.active)
+        sync.status["ready"] = sync.ready
+        sync.status["terminating"] = sync.terminating
+        await self._track(sync)
+        if failure is not None:
+            raise failure
+
+    def _names(self, pod: Obj, name: str) -> bool:
+        reference = owners.controller_of(pod)
+        return reference is not None and reference["kind"] == "Job" and reference["name"] == name
+
+    def _look(self, key: str, job: Obj, owned: list[Obj]) -> _Sync:
+        """Counts the pods, with those that finished and are not in the status yet."""
+        now = self.env.now()
+        old = job.get("status") or {}
+        uncounted = old.get("uncountedTerminatedPods") or {}
+        status = {**old, "uncountedTerminatedPods": uncounted}
+        active = [pod for pod in owned if pods.is_active(pod)]
+        sync = _Sync(key, job, owned, active, now, status)
+        sync.terminating = sum(pods.is_terminating(p) and not pods.is_finished(p) for p in owned)
+        sync.ready = sum(map(pods.is_ready, active))
+        noted_good, noted_bad = uncounted.get("succeeded") or (), uncounted.get("failed") or ()
+        fresh = [p for p in owned if self._is_uncounted(sync, p, {*noted_good, *noted_bad})]
+        good = [p for p in fresh if pods.phase(p) == "Succeeded"]
+        bad = [p for p in fresh if jobplan.is_failed(job, p)]
+        sync.succeeded = old.get("succeeded", 0) + len(good) + len(noted_good)
+        sync.failed = old.get("failed", 0) + len(noted_bad) + sum(jobplan.judge(job, p).counts for p in bad)
+        if jobplan.is_indexed(job):
+            limit = job["spec"]["completions"]
+            sync.succeeded_indexes = jobplan.parse_indexes(old.get("completedIndexes", ""), limit)
+            sync.succeeded_indexes |= {index for p in good if (index := jobplan.index_of(p)) is not None}
+            sync.failed_indexes = jobplan.failed_indexes(job, owned) - sync.succeeded_indexes
+            sync.succeeded = len(sync.succeeded_indexes)
+        sync.backoff = self._new_backoff(key, good, bad, now)
+        if "startTime" not in status and not jobplan.is_suspended(job):
+            status["startTime"] = times.format_time(now)
+        return sync
+
+    def _is_uncounted(self, sync: _Sync, pod: Obj, noted: Collection[str]) -> bool:
+        uid = pod["metadata"]["uid"]
+        if not jobplan.has_finalizer(pod) or uid in self._released or uid in noted:
+            return False
+        if not jobplan.is_indexed(sync.job):
+            return True
+        index = jobplan.index_of(pod)
+        return index is not None and index < sync.spec["completions"]
+
+    def _new_backoff(self, key: str, good: Sequence[Obj], bad: Sequence[Obj], now: float) -> tuple[int, float]:
+        """Failures in a row with these newly ended pods: those after the last success, and when the last of them was."""
+        failures, last = self._backoff.get(key, (0, 0.0))
+        last_good = max((jobplan.finished_at(p, now) for p in good), default=0.0)
+        if good:
+            failures, last = 0, 0.0
+        ends = [jobplan.finished_at(p, now) for p in bad]
+        after = [end for end in ends if end > last_good]
+        return failures + len(after), max([last, *after])
+
+    def _judge(self, sync: _Sync) -> None:
+        """Sets `ending` where the job has succeeded or failed already."""
+        job, spec = sync.job, sync.spec
+        listed = sync.status.get("conditions") or []
+        for type_ in ("SuccessCriteriaMet", "FailureTarget"):
+            found = conditions.find(listed, type_)
+            if found is not None and found["status"] == "True":
+                sync.ending = found
+                return
+        messages = [jobplan.judge(job, p).message for p in sync.owned if jobplan.is_failed(job, p)]
+        if message := next(filter(None, messages), ""):
+            self._fail(sync, "PodFailurePolicy", message)
+        elif sync.failed > spec.get("backoffLimit", 6) or jobplan.restarts_exceed(job, sync.owned):
+            self._fail(sync, "BackoffLimitExceeded", LIMIT_REACHED)
+        elif self._is_overdue(sync):
+            self._fail(sync, "DeadlineExceeded", TOO_LONG)
+        elif jobplan.is_indexed(job):
+            failed, done = len(sync.failed_indexes), len(sync.succeeded_indexes)
+            if spec.get("maxFailedIndexes") is not None and failed > spec["maxFailedIndexes"]:
+                self._fail(sync, "MaxFailedIndexesExceeded", TOO_MANY_INDEXES)
+            elif failed and failed + done >= spec["completions"]:
+                self._fail(sync, "FailedIndexes", "Job has failed indexes")
+            elif message := jobplan.success_message(job, sync.succeeded_indexes):
+                sync.ending = _condition("SuccessCriteriaMet", "SuccessPolicy", message, sync.now)
+
+    def _fail(self, sync: _Sync, reason: str, message: str) -> None:
+        sync.ending = _condition("FailureTarget", reason, message, sync.now)
+
+    def _is_overdue(self, sync: _Sync) -> bool:
+        deadline_s, started = sync.spec.get("activeDeadlineSeconds"), sync.status.get("startTime")
+        if deadline_s is None or not started or jobplan.is_suspended(sync.job):
+            return False
+        left_s = times.parse_seconds(started) + deadline_s - sync.now
+        if left_s > 0:
+            self.queue.add_after(sync.key, left_s)
+        return bool(left_s <= 0)
+
+    def _conclude(self, sync: _Sync, *, managed: bool) -> None:
+        """Sees whether enough pods have succeeded; else notes a suspension that began or ended."""
+        wanted = sync.spec.get("completions")
+        enough = sync.succeeded > 0 if wanted is None else sync.succeeded >= wanted
+        if enough and not sync.active:
+            sync.ending = _condition("SuccessCriteriaMet", "CompletionsReached", SUCCEEDED, sync.now)
+            return
+        if not managed:
+            return
+        listed = sync.status.get("conditions") or []
+        current = conditions.find(listed, "Suspended")
+        was_suspended = current is not None and current["status"] == "True"
+        suspended = jobplan.is_suspended(sync.job)
+        if suspended == was_suspended:
+            return
+        reason, message, event = (
+            ("JobSuspended", "Job suspended", "Suspended") if suspended else ("JobResumed", "Job resumed", "Resumed")
+        )
+        new = _condition("Suspended", reason, message, sync.now, "True" if suspended else "False")
+        sync.status["conditions"] = conditions.put(listed, new)
+        self.events.event(sync.job, "Normal", event, message)
+        if not suspended:
+            sync.status["startTime"] = times.format_time(sync.now)
+
+    async def _end_pods(self, sync: _Sync) -> tuple[bool, ApiError | None]:
+        """Deletes what still runs. The finalizers stay, so that each pod is counted."""
+        results = await asyncio.gather(*(self._control.delete(p, sync.job) for p in sync.active), return_exceptions=True)
+        failures = [r for r in results if isinstance(r, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, ApiError):
+                raise failure
+        if not failures:
+            sync.terminating += len(sync.active)
+            sync.active, sync.ready = [], 0
+            return True, None
+        first = failures[0]
+        assert isinstance(first, ApiError)
+        return False, first
+
+    async def _manage(self, sync: _Sync) -> ApiError | None:
+        """Creates missing pods, or deletes those too many."""
+        spec, active = sync.spec, len(sync.active)
+        parallelism, completions = spec.get("parallelism", 1), spec.get("completions")
+        if jobplan.is_suspended(sync.job):
+            return await self._remove(sync, sync.active)
+        if completions is None:
+            wanted = active if sync.succeeded > 0 else parallelism
+        else:
+            wanted = max(min(parallelism, completions - sync.succeeded), 0)
+        surplus = jobplan.pods_to_remove(sync.job, sync.active, max(active - wanted, 0), sync.now)
+        if surplus:
+            return await self._remove(sync, surplus[:PER_SYNC])
+        waiting = sync.terminating if jobplan.replaces_only_failed(sync.job) else 0
+        missing = min(wanted - active - waiting, PER_SYNC)
+        if missing <= 0:
+            return None
+        per_index = spec.get("backoffLimitPerIndex") is not None
+        if not per_index:
+            left_s = jobplan.backoff_left(*sync.backoff, sync.now)
+            if left_s > 0:
+                self.queue.add_after(sync.key, left_s)
+                return None
+        indexes: list[int | None] = [None] * missing
+        previous: dict[int, Obj] = {}
+        if jobplan.is_indexed(sync.job):
+            previous = self._last_failures(sync)
+            indexes = [*self._free_indexes(sync, missing, previous if per_index else {})]
+        return await self._create(sync, indexes, previous)
+
+    def _last_failures(self, sync: _Sync) -> dict[int, Obj]:
+        """Of each index that has failed, the pod with the most failures behind it."""
+        found: dict[int, Obj] = {}
+        for pod in sync.owned:
+            index = jobplan.index_of(pod)
+            if index is not None and jobplan.is_failed(sync.job, pod):
+                best = found.get(index)
+                if best is None or sum(jobplan.failures_of(pod)) >= sum(jobplan.failures_of(best)):
+                    found[index] = pod
+        return found
+
+    def _free_indexes(self, sync: _Sync, count: int, previous: dict[int, Obj]) -> Iterable[int]:
+        taken = {jobplan.index_of(p) for p in sync.active} | sync.succeeded_indexes | sync.failed_indexes
+        if jobplan.replaces_only_failed(sync.job):
+            taken |= {jobplan.index_of(p) for p in sync.owned if pods.is_terminating(p) and not pods.is_finished(p)}
+        given, soonest = 0, None
+        for index in range(sync.spec["completions"]):
+            if index in taken:
+                continue
+            if given == count:
+                break
+            pod = previous.get(index)
+            if pod is not None:
+                failures = sum(jobplan.failures_of(pod)) + 1
+                left_s = jobplan.backoff_left(failures, jobplan.finished_at(pod, sync.now), sync.now)
+                if left_s > 0:
+                    soonest = min(left_s, soonest) if soonest is not None else left_s
+                    continue
+            given += 1
+            yield index
+        if soonest is not None:
+            self.queue.add_after(sync.key, soonest)
+
+    async def _create(self, sync: _Sync, indexes: Sequence[int | None], previous: dict[int, Obj]) -> ApiError | None:
+        if not indexes:
+            return None
+        job, template = sync.job, sync.spec["template"]
+        reference: Any = owners.reference_to(job, "batch/v1", "Job")
+        self._expectations.expect(sync.key, len(indexes))
+        made: list[Obj] = []
+
+        async def create(position: int) -> None:
+            index = indexes[position]
+            replaced = None if index is None else previous.get(index)
+            pod = await self._control.create(jobplan.pod_of(job, template, index, reference, replaced), job)
+            if pod is None:
+                self._expectations.creation_observed(sync.key)
+            else:
+                made.append(pod)
+
+        created, failure = await slow_start(len(indexes), create)
+        for _ in range(len(indexes) - created):
+            self._expectations.creation_observed(sync.key)
+        sync.active = [*sync.active, *made]
+        return failure
+
+    async def _remove(self, sync: _Sync, surplus: Sequence[Obj]) -> ApiError | None:
+        """Deletes pods that are not wanted any more, without counting them."""
+        if not surplus:
+            return None
+        self._expectations.expect(sync.key, 0, [p["metadata"]["uid"] for p in surplus])
+
+        async def remove(pod: Obj) -> None:
+            await self._release(pod)
+            if not await self._control.delete(pod, sync.job):
+                self._expectations.deletion_observed(sync.key, pod["metadata"]["uid"])
+
+        results = await asyncio.gather(*map(remove, surplus), return_exceptions=True)
+        failures = [r for r in results if isinstance(r, BaseException)]
+        gone = {p["metadata"]["uid"] for p, r in zip(surplus, results, strict=True) if r is None}
+        sync.active = [p for p in sync.active if p["metadata"]["uid"] not in gone]
+        sync.ready = sum(map(pods.is_ready, sync.active))
+        sync.terminating += len(gone)
+        for failure in failures:
+            self._expectations.forget(sync.key)
+            if not isinstance(failure, ApiError):
+                raise failure
+            return failure
+        return None
+
+    async def _track(self, sync: _Sync) -> None:
+        """The protocol of the module's docstring, and the end of the job."""
+        job, status = sync.job, sync.status
+        uncounted = status["uncountedTerminatedPods"]
+        good, bad = list(uncounted.get("succeeded") or ()), list(uncounted.get("failed") or ())
+        carrying = {p["metadata"]["uid"]: p for p in sync.owned if self._is_tracked(p)}
+        status = _count(status, good, bad, carrying)
+        good, bad = [u for u in good if u in carrying], [u for u in bad if u in carrying]
+        replaced = {p["metadata"]["uid"] for p in self._kept_for_index(sync)}
+        failed_end = sync.ending is not None and sync.ending["type"] == "FailureTarget"
+        to_release = []
+        for uid, pod in carrying.items():
+            succeeded, failed = pods.phase(pod) == "Succeeded", jobplan.is_failed(job, pod)
+            ends = "deletionTimestamp" in job["metadata"] or sync.ending is not None
+            if not (ends or succeeded or (failed and uid not in replaced)):
+                continue
+            to_release.append(pod)
+            if succeeded and uid not in bad:
+                if not jobplan.is_indexed(job) and uid not in good:
+                    good.append(uid)
+            elif failed or failed_end:
+                index_fits = not jobplan.is_indexed(job) or (jobplan.index_of(pod) or 0) < sync.spec["completions"]
+                if uid not in bad and index_fits and jobplan.judge(job, pod).counts:
+                    bad.append(uid)
+            if len(good) + len(bad) >= UNCOUNTED_LIMIT:
+                self.queue.add(sync.key)
+                break
+        status["uncountedTerminatedPods"] = _uncounted(good, bad)
+        if jobplan.is_indexed(job):
+            status["succeeded"] = len(sync.succeeded_indexes)
+            status["completedIndexes"] = jobplan.format_indexes(sync.succeeded_indexes)
+            if sync.spec.get("backoffLimitPerIndex") is not None:
+                status["failedIndexes"] = jobplan.format_indexes(sync.failed_indexes)
+        if sync.ending is not None and conditions.find(status.get("conditions"), sync.ending["type"]) is None:
+            status["conditions"] = [*(status.get("conditions") or ()), sync.ending]
+        job = await self._write(job, status)
+        # Only now: had the write failed, the same pods would be counted again.
+        self._backoff[sync.key] = sync.backoff
+        await self._release_all(to_release)
+        for pod in to_release:
+            carrying.pop(pod["metadata"]["uid"], None)
+        status = _count(job["status"], good, bad, carrying)
+        left_good, left_bad = [u for u in good if u in carrying], [u for u in bad if u in carrying]
+        status["uncountedTerminatedPods"] = _uncounted(left_good, left_bad)
+        if jobplan.is_indexed(job):
+            status["succeeded"] = len(sync.succeeded_indexes)
+        over = sync.ending is not None and not left_good and not left_bad and sync.terminating == 0
+        if over:
+            assert sync.ending is not None
+            self._finish(status, sync)
+        await self._write(job, status)
+        if over:
+            self._tell_end(sync, status)
+
+    def _is_tracked(self, pod: Obj) -> bool:
+        return jobplan.has_finalizer(pod) and pod["metadata"]["uid"] not in self._released
+
+    def _kept_for_index(self, sync: _Sync) -> Iterable[Obj]:
+        """With a limit for each index a failed pod keeps its finalizer until its successor has taken over its count."""
+        if sync.spec.get("backoffLimitPerIndex") is None:
+            return
+        replaced = {jobplan.index_of(p) for p in sync.active}
+        for index, pod in self._last_failures(sync).items():
+            if index not in replaced and index not in sync.failed_indexes and index not in sync.succeeded_indexes:
+                yield pod
+
+    def _finish(self, status: Obj, sync: _Sync) -> None:
+        assert sync.ending is not None
+        type_ = "Complete" if sync.ending["type"] == "SuccessCriteriaMet" else "Failed"
+        final = _condition(type_, sync.ending.get("reason", ""), sync.ending.get("message", ""), sync.now)
+        status["conditions"] = conditions.put(status.get("conditions"), final)
+        if type_ == "Complete":
+            status["completionTime"] = final["lastTransitionTime"]
+
+    def _tell_end(self, sync: _Sync, status: Obj) -> None:
+        assert sync.ending is not None
+        if sync.ending["type"] == "FailureTarget":
+            self.events.event(sync.job, "Warning", sync.ending["reason"], sync.ending["message"])
+            return
+        completions = sync.spec.get("completions")
+        if completions is not None and status.get("succeeded", 0) > completions:
+            text = "Too many succeeded pods running after completion count reached"
+            self.events.event(sync.job, "Warning", "TooManySucceededPods", text)
+        self.events.event(sync.job, "Normal", "Completed", "Job completed")
+
+    async def _write(self, job: Obj, status: Obj) -> Obj:
+        wanted = {key: value for key, value in status.items() if value or key in EVEN_ZERO}
+        if wanted == job.get("status"):
+            return job
+        changed = {**job, "metadata": {**job["metadata"]}, "status": wanted}
+        written = await self.client.update(RESOURCE, changed, subresource="status")
+        self._written[key_of(job)] = written
+        return written
+
+    def _newest(self, job: Obj) -> Obj:
+        """The job as last written where the cache is behind that: a count that is missing in it would start pods anew."""
+        key = key_of(job)
+        written = self._written.get(key)
+        if written is None or written["metadata"]["uid"] != job["metadata"]["uid"]:
+            self._written.pop(key, None)
+            return job
+        if int(written["metadata"]["resourceVersion"]) > int(job["metadata"]["resourceVersion"]):
+            return written
+        del self._written[key]
+        return job
+
+    async def _release_all(self, listed: Sequence[Obj]) -> None:
+        results = await asyncio.gather(*map(self._release, listed), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _release(self, pod: Obj) -> None:
+        """Takes the finalizer off."""
+        meta = pod["metadata"]
+        if not self._is_tracked(pod):
+            return
+        change = {"metadata": {"$deleteFromPrimitiveList/finalizers": [jobplan.FINALIZER], "uid": meta["uid"]}}
+        self._released.add(meta["uid"])
+        try:
+            await self.client.patch("pods", meta["name"], meta["namespace"], change, form="strategic")
+        except NotFound:
+            self._released.discard(meta["uid"])
+        except ApiError as e:
+            self._released.discard(meta["uid"])
+            if e.code != 409:
+                raise
+        if self._pods.get(meta["name"], meta["namespace"]) is None:
+            self._released.discard(meta["uid"])
+
+    async def _free_orphan(self, key: str) -> None:
+        namespace, name = split_key(key)
+        pod = self._pods.get(name, namespace)
+        if pod is not None and jobplan.has_finalizer(pod) and self._is_orphan(pod):
+            await self._release(pod)
+
+
+def _condition(type_: str, reason: str, message: str, now: float, status: str = "True") -> Obj:
+    stamp = times.format_time(now)
+    return conditions.make(type_, status, stamp, reason, message, lastProbeTime=stamp)
+
+
+def _uncounted(good: Sequence[str], bad: Sequence[str]) -> Obj:
+    return {key: list(uids) for key, uids in (("succeeded", good), ("failed", bad)) if uids}
+
+
+def _count(status: Obj, good: Sequence[str], bad: Sequence[str], carrying: Collection[str]) -> Obj:
+    """The status with the noted pods counted that have lost their finalizer."""
+    new = dict(status)
+    for name, uids in (("succeeded", good), ("failed", bad)):
+        counted = sum(uid not in carrying for uid in uids)
+        if counted:
+            new[name] = new.get(name, 0) + counted
+    return new
