@@ -1,0 +1,1 @@
+"""The scheduling plugins, one a module; profile.py has their order."""

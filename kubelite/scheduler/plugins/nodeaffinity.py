@@ -1,0 +1,97 @@
+"""NodeAffinity: nodeSelector and node affinity, required and preferred.
+
+Source: component-helpers scheduling/corev1/nodeaffinity, v1.34.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from kubelite.meta import selectors
+from kubelite.meta.selectors import Requirement
+from kubelite.meta.types import Obj
+from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.snapshot import Floats, Mask, Snapshot
+from kubelite.scheduler.templates import Template
+
+
+def matches_requirement(snapshot: Snapshot, requirement: Requirement) -> Mask:
+    key = requirement.key
+    absent = requirement.operator in ("!=", "notin", "!")
+    return snapshot.column(key).table(lambda value: requirement.matches({key: value}), absent)
+
+
+def matches_term(snapshot: Snapshot, term: Obj) -> Mask:
+    """The nodes that match one NodeSelectorTerm; an empty or unreadable one matches none."""
+    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    mask = np.full(snapshot.size, bool(expressions or fields), np.bool_)
+    try:
+        requirements = selectors.from_node_expressions(expressions).requirements
+    except ValueError:
+        return np.zeros(snapshot.size, np.bool_)
+    for requirement in requirements:
+        mask &= matches_requirement(snapshot, requirement)
+    for field in fields:
+        mask &= _matches_field(snapshot, field)
+    return mask
+
+
+def _matches_field(snapshot: Snapshot, field: Obj) -> Mask:
+    """matchFields knows metadata.name, In or NotIn one value."""
+    if field.get("key") != "metadata.name" or field.get("operator") not in ("In", "NotIn"):
+        return np.zeros(snapshot.size, np.bool_)
+    # By the row of the name, not by all names: each pod of a DaemonSet comes with a field of its own.
+    mask = np.zeros(snapshot.size, np.bool_)
+    for name in field.get("values") or ():
+        if name in snapshot.rows:
+            mask[snapshot.rows[name]] = True
+    return mask if field["operator"] == "In" else ~mask
+
+
+def matches_any(snapshot: Snapshot, terms: Iterable[Obj]) -> Mask:
+    mask = np.zeros(snapshot.size, np.bool_)
+    for term in terms:
+        mask |= matches_term(snapshot, term)
+    return mask
+
+
+def required(snapshot: Snapshot, template: Template) -> Mask:
+    """The nodes that the pod's nodeSelector and required node affinity allow."""
+    mask = np.ones(snapshot.size, np.bool_)
+    for key, value in (template.spec.get("nodeSelector") or {}).items():
+        mask &= snapshot.column(key).table(value.__eq__, absent=False)
+    terms = template.required_node_terms
+    if terms is not None:
+        mask &= matches_any(snapshot, terms)
+    return mask
+
+
+class NodeAffinity:
+    name: ClassVar = "NodeAffinity"
+    scope: ClassVar = Scope.NODES
+    events: ClassVar = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.NODE_LABELS))
+    weight: ClassVar = 2.0
+
+    def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
+        return bool(template.spec.get("nodeSelector") or (template.spec.get("affinity") or {}).get("nodeAffinity"))
+
+    def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
+        mask = ~required(snapshot, template)
+        return [Failure("node(s) didn't match Pod's node affinity/selector", mask[rows], unresolvable=True)]
+
+    def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
+        total = np.zeros(snapshot.size, np.float64)
+        for preferred in template.preferred_node_terms:
+            preference = preferred.get("preference") or {}
+            if preference.get("matchExpressions") or preference.get("matchFields"):
+                total += preferred["weight"] * matches_term(snapshot, preference)
+            else:  # an empty preference matches every node
+                total += preferred["weight"]
+        return total[rows]
+
+    def normalize(self, scores: Floats, feasible: Mask) -> Floats:
+        most = scores[feasible].max()
+        return MAX_SCORE * scores / most if most else scores
+
+

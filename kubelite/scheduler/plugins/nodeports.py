@@ -1,0 +1,29 @@
+"""NodePorts: two pods can't have the same host port on a node, unless on different addresses of it."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.snapshot import Snapshot
+from kubelite.scheduler.templates import Template
+
+EVERY_ADDRESS = "0.0.0.0"
+
+
+class NodePorts:
+    name: ClassVar = "NodePorts"
+    scope: ClassVar = Scope.ROW
+    events: ClassVar = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED))
+
+    def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
+        return bool(template.host_ports)
+
+    def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
+        taken = np.zeros(snapshot.size, np.bool_)
+        for protocol, port, wanted in template.host_ports:
+            for row, addresses in snapshot.ports.get((protocol, port), {}).items():
+                if any(EVERY_ADDRESS in (wanted, address) or wanted == address for address in addresses):
+                    taken[row] = True
+        return [Failure("node(s) didn't have free ports for the requested pod ports", taken[rows])]

@@ -1,0 +1,243 @@
+"""The scheduler: takes pods from the queue, decides, and has the decisions written.
+
+Decisions are made one after the other, without giving up the loop, each on a snapshot that has the ones before it; a slice of
+them is then bound at once, so that their bindings share a commit, while the next slice is decided. What is written and when
+it fails is the only asynchronous part.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any, TypeAlias
+
+import structlog
+
+from kubelite.client.contract import Client
+from kubelite.client.events import EventRecorder
+from kubelite.client.informers import Informers
+from kubelite.meta.errors import ApiError
+from kubelite.meta.types import Obj
+from kubelite.scheduler import profile
+from kubelite.scheduler.binding import Writer, is_pointless
+from kubelite.scheduler.cluster import Cluster
+from kubelite.scheduler.decide import Diagnosis, decide
+from kubelite.scheduler.owners import KINDS, Owners
+from kubelite.scheduler.preemption import Candidate, preempt
+from kubelite.scheduler.queue import Queue, QueuedPod
+from kubelite.scheduler.snapshot import PodInfo
+from kubelite.scheduler.templates import DEFAULT_SCHEDULER
+from kubelite.scheduler.volumes import Binding, Volumes
+
+#: How long decisions may hold the loop before others have a turn, and how many of them are bound together at most.
+SLICE_S = 0.008
+SLICE = 64
+#: Writes that may be under way; beyond that, decisions wait.
+MAX_WRITES = 1024
+
+#: What is to be written after a decision.
+Write: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+log = structlog.get_logger()
+
+RESOURCES = (
+    "namespaces",
+    "nodes",
+    "services",
+    *KINDS,
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "storageclasses.storage.k8s.io",
+    "poddisruptionbudgets.policy",
+    "pods",
+)
+
+
+class Scheduler:
+    """Places the pods that ask for `name`. `recorder` is whoever writes events; without one it has its own."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        *,
+        recorder: EventRecorder | None = None,
+        name: str = DEFAULT_SCHEDULER,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._informers = [informers.of(resource) for resource in RESOURCES]
+        self._all_informers = informers
+        self._budgets = informers.of("poddisruptionbudgets.policy")
+        self._own_recorder = recorder is None
+        self._recorder = recorder or EventRecorder(client, name)
+        self._writer = Writer(client, informers, self._recorder, name)
+        owners, volumes = Owners(), Volumes()
+        self.queue = Queue(clock)
+        self.cluster = Cluster(profile.default(owners, volumes), owners, volumes, self.queue, name)
+        #: Set while it follows the cluster and places pods.
+        self.ready = asyncio.Event()
+        self._writes = asyncio.Semaphore(MAX_WRITES)
+        self._counts = {"scheduled": 0, "unschedulable": 0, "errors": 0, "preemptions": 0}
+
+    async def run(self) -> None:
+        """Schedules until cancelled."""
+        for informer in self._informers:
+            await informer.synced.wait()
+        subscriptions = self.cluster.subscribe(self._all_informers)
+        try:
+            async with asyncio.TaskGroup() as group:
+                if self._own_recorder:
+                    group.create_task(self._recorder.run(), name="scheduler-events")
+                self.ready.set()
+                await self._loop(group)
+        finally:
+            self.ready.clear()
+            for unsubscribe in subscriptions:
+                unsubscribe()
+
+    def statistics(self) -> dict[str, int]:
+        """Numbers for metrics."""
+        return {
+            **{f"queue_{place}": count for place, count in self.queue.statistics().items()},
+            **self._counts,
+            "nodes": self.cluster.snapshot.node_count,
+            "pods": self.cluster.snapshot.pod_count,
+            "assumed": len(self.cluster.assumed),
+            "nominated": len(self.cluster.nominated),
+        }
+
+    async def _loop(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self.queue.wait()
+            writes: list[Write] = []
+            end = time.monotonic() + SLICE_S
+            while len(writes) < SLICE and time.monotonic() < end:
+                queued = self.queue.pop()
+                if queued is None:
+                    break
+                write = self._attempt(queued)
+                if write is not None:
+                    writes.append(write)
+            for write in writes:
+                await self._writes.acquire()
+                group.create_task(self._guarded(write), name="scheduler-write")
+            await asyncio.sleep(0)
+
+    async def _guarded(self, write: Write) -> None:
+        try:
+            await write()
+        except Exception:  # one pod's fault must not end the scheduler
+            self._counts["errors"] += 1
+            log.exception("scheduler_write_failed")
+        finally:
+            self._writes.release()
+
+    def _attempt(self, queued: QueuedPod) -> Write | None:
+        """Decides about one pod; returns what is to be written."""
+        try:
+            return self._decide(queued)
+        except Exception as e:  # one pod's fault must not end the scheduler
+            self._counts["errors"] += 1
+            log.exception("scheduling_failed", pod=queued.pod.key)
+            self.queue.retry(queued)
+            return partial(self._report, queued.pod, f"running scheduling: {e}", "SchedulerError", None)
+
+    def _decide(self, queued: QueuedPod) -> Write | None:
+        pod, cluster = queued.pod, self.cluster
+        if self.queue.get(pod.uid) is not queued:
+            return None
+        with self._nominees_in_place(pod):
+            decision = decide(cluster.snapshot, cluster.framework, pod.template)
+        if decision.node:
+            bindings: list[Binding] = []
+            if pod.template.claims:
+                bindings = cluster.volumes.assume(cluster.snapshot, pod.template, decision.node)
+                if bindings:
+                    cluster.framework.forget()
+            cluster.assume(pod, decision.node)
+            return partial(self._bind, queued, decision.node, bindings)
+        assert decision.diagnosis is not None
+        return self._unschedulable(queued, decision.diagnosis)
+
+    @contextlib.contextmanager
+    def _nominees_in_place(self, pod: PodInfo) -> Iterator[None]:
+        """Counts pods that wait for their victims as if they were on their nodes already."""
+        placed = [info for node, info in list(self.cluster.nominees_before(pod)) if self._place(node, info)]
+        try:
+            yield
+        finally:
+            for info in placed:
+                self.cluster.snapshot.remove_pod(info.uid)
+
+    def _place(self, node: str, info: PodInfo) -> bool:
+        self.cluster.snapshot.add_pod(node, info)
+        return True
+
+    def _unschedulable(self, queued: QueuedPod, diagnosis: Diagnosis) -> Write:
+        self._counts["unschedulable"] += 1
+        pod, cluster = queued.pod, self.cluster
+        candidate, explanation = None, ""
+        if diagnosis.nodes:
+            outcome = preempt(cluster.snapshot, cluster.framework, pod, diagnosis, self._budgets_by_namespace())
+            candidate, explanation = outcome.candidate, outcome.message
+        refused_by = diagnosis.plugins or frozenset(("NodeName",))  # without nodes: any new one is worth a try
+        self.queue.unschedulable(queued, refused_by)
+        nominated: str | None = None
+        if candidate is not None:
+            self._counts["preemptions"] += 1
+            nominated = candidate.node
+            cluster.nominated[pod.uid] = candidate.node, pod
+            for uid in self._nominees_displaced_by(pod, candidate):
+                del cluster.nominated[uid]
+        elif pod.uid in cluster.nominated and not explanation.startswith("not eligible"):
+            del cluster.nominated[pod.uid]
+            nominated = ""
+        return partial(self._report, pod, diagnosis.message(explanation), "Unschedulable", nominated, candidate)
+
+    def _nominees_displaced_by(self, pod: PodInfo, candidate: Candidate) -> list[str]:
+        """Pods of lower priority that wait for the same node may not fit there any more."""
+        return [
+            uid
+            for uid, (node, info) in self.cluster.nominated.items()
+            if node == candidate.node and info.priority < pod.priority
+        ]
+
+    def _budgets_by_namespace(self) -> dict[str, list[Obj]]:
+        found: dict[str, list[Obj]] = {}
+        for budget in self._budgets.list():
+            found.setdefault(budget["metadata"]["namespace"], []).append(budget)
+        return found
+
+    # Writes
+
+    async def _bind(self, queued: QueuedPod, node: str, bindings: list[Binding]) -> None:
+        pod = queued.pod
+        try:
+            await self._writer.bind(pod, node, bindings)
+        except (ApiError, TimeoutError) as e:
+            self._counts["errors"] += 1
+            self.cluster.volumes.forget(bindings)
+            self.cluster.forget(pod)
+            if isinstance(e, ApiError) and is_pointless(e):
+                log.info("pod_not_bound", pod=pod.key, node=node, error=str(e))
+                self.queue.delete(pod.uid)
+                return
+            log.warning("pod_not_bound", pod=pod.key, node=node, error=str(e))
+            self.queue.retry(queued)
+            await self._report(pod, f"binding rejected: {e}", "SchedulerError", None)
+        else:
+            self._counts["scheduled"] += 1
+            if self.queue.get(pod.uid) is queued:
+                self.queue.delete(pod.uid)
+
+    async def _report(
+        self, pod: PodInfo, message: str, reason: str, nominated: str | None, candidate: Candidate | None = None
+    ) -> None:
+        try:
+            if candidate is not None:
+                await self._writer.preempt(pod, candidate)
+            await self._writer.report_failure(pod, message, reason, nominated)
+        except ApiError as e:  # the pod is gone, or the next attempt reports again
+            log.info("failure_not_reported", pod=pod.key, error=str(e))
