@@ -6,6 +6,7 @@ node the victims are as few and as unimportant as possible; of the nodes the one
 Source: plugins/defaultpreemption, framework/preemption (order of the criteria, texts), v1.34.
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from kubelite.scheduler.framework import Framework
 from kubelite.scheduler.snapshot import PodInfo, Snapshot
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
-#: At least so many nodes are tried, or a tenth of them.
+#: No more candidates are looked for than this, or a tenth of the nodes.
 MIN_CANDIDATES = 100
+#: Nor once the filters were asked so often and there is one: nothing else is scheduled meanwhile.
+MAX_TRIALS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,15 @@ def preempt(
         reasons[NOT_HELPFUL] = unhelpful
     wanted = max(MIN_CANDIDATES, len(rows) // 10)
     candidates: list[Candidate] = []
-    for number in rows:
+    trials = 0
+    # From another node on for each pod, so that not all look at the same few.
+    first = zlib.crc32(pod.uid.encode()) % len(rows) if len(rows) else 0
+    for number in np.roll(rows, -first):
+        if trials >= MAX_TRIALS and candidates:
+            break
         found = _try_node(snapshot, framework, pod, int(number), budgets)
         if isinstance(found, Candidate):
+            trials += len(snapshot.pods[int(number)]) + 1
             candidates.append(found)
             if len(candidates) >= wanted and any(not c.violations for c in candidates):
                 break
