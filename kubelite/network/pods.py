@@ -1,4 +1,4 @@
-"""The pod network of a node: the CNI configuration for its range, routes to the other nodes' ranges, and what the kernel must allow.
+"""The pod network of a node: the CNI configuration for its range, routes to the other nodes' ranges, what the kernel must allow.
 
 Pods hang on a bridge of the node's own. Traffic between pods of one bridge does not pass the node's IP layer, where service
 addresses are translated back, unless the kernel hands bridged packets to it (br_netfilter). Where it can't, each pod gets a
@@ -9,6 +9,7 @@ machine need no route.
 """
 
 import asyncio
+import errno
 import ipaddress
 import json
 import os
@@ -149,7 +150,8 @@ class PodNetwork:
     async def remove(self) -> None:
         """Takes rules, routes and the bridge away, for a node that goes for good."""
         await nft.apply(f"add table inet {self._table}\ndelete table inet {self._table}\n")
-        await asyncio.to_thread(_set_routes, (), self._applied.routes)
+        if self._applied.routes:
+            await asyncio.to_thread(_set_routes, (), self._cluster_cidrs)
         await nft.run("ip", "link", "delete", bridge_name(self._node_name))
         await asyncio.to_thread((self._conf_dir / "10-kubelite.conflist").unlink, True)
 
@@ -163,7 +165,7 @@ class PodNetwork:
             self.ready.set()
             log.info("pod_network_ready", node=self._node_name, pod_cidrs=list(wanted.pod_cidrs), bridged=bridged)
         if wanted.routes or was.routes:
-            await asyncio.to_thread(_set_routes, wanted.routes, was.routes)
+            await asyncio.to_thread(_set_routes, wanted.routes, self._cluster_cidrs)
         self._applied = wanted
 
     def _prepare_kernel(self, pod_cidrs: tuple[str, ...]) -> bool:
@@ -245,9 +247,8 @@ def _load_module(name: str) -> None:
         log.info("kernel_module_not_loaded", module=name, reason=str(e))
 
 
-def _set_routes(wanted: Iterable[tuple[str, str]], was: Iterable[tuple[str, str]]) -> None:
-    """Adds the missing routes to other nodes and removes those of nodes that are gone. Routes of an earlier run that are not wanted
-    go too: they bear our protocol number.
+def _set_routes(wanted: Iterable[tuple[str, str]], cluster_cidrs: Iterable[str]) -> None:
+    """Makes the routes into the cluster's ranges the wanted ones. Ours, also of earlier runs, are known by their protocol number.
 
     Raises: NetworkFault when a node cannot be a gateway.
     """
@@ -255,6 +256,7 @@ def _set_routes(wanted: Iterable[tuple[str, str]], was: Iterable[tuple[str, str]
     from pyroute2.netlink.exceptions import NetlinkError
 
     keep = dict(wanted)
+    ranges = [ipaddress.ip_network(cidr) for cidr in cluster_cidrs]
     with IPRoute() as netlink:
         for cidr, gateway in keep.items():
             try:
@@ -263,10 +265,17 @@ def _set_routes(wanted: Iterable[tuple[str, str]], was: Iterable[tuple[str, str]
                 raise NetworkFault(
                     f"no route to {cidr} by {gateway}: {e.args[-1]}; nodes must share a network (host routes are the only mode)"
                 ) from e
-        for cidr, gateway in was:
-            if cidr not in keep:
-                try:
-                    netlink.route("del", dst=cidr, gateway=gateway, proto=_ROUTE_PROTOCOL)
-                except NetlinkError as e:
-                    if e.code != 3:  # ESRCH: it is gone
-                        raise NetworkFault(f"the route to {cidr} by {gateway} cannot be removed: {e.args[-1]}") from e
+        for route in netlink.get_routes(proto=_ROUTE_PROTOCOL):
+            cidr = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
+            if cidr in keep or not any(_is_within(cidr, cluster) for cluster in ranges):
+                continue
+            try:
+                netlink.route("del", dst=cidr, gateway=route.get_attr("RTA_GATEWAY"), proto=_ROUTE_PROTOCOL)
+            except NetlinkError as e:
+                if e.code != errno.ESRCH:  # gone already
+                    raise NetworkFault(f"the route to {cidr} cannot be removed: {e.args[-1]}") from e
+
+
+def _is_within(cidr: str, cluster: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    network = ipaddress.ip_network(cidr, strict=False)
+    return network.version == cluster.version and network.subnet_of(cluster)  # type: ignore[arg-type]

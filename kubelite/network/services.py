@@ -141,7 +141,7 @@ class ServiceProxy:
 
     async def _apply(self) -> None:
         batch: list[str] = []
-        known = self._applied
+        known = dict(self._applied) if self._rebuild else {key: self._applied[key] for key in self._dirty & self._applied.keys()}
         if self._rebuild:
             batch.append(rules.skeleton(self._frame).rstrip())
             self._applied, self._elements = {}, {}
