@@ -138,10 +138,9 @@ class Agent:
         while True:
             began = time.monotonic()
             try:
-                async with (
-                    contextlib.aclosing(self._outbox.stream(self._hello())) as up,
-                    contextlib.aclosing(self._link.session(up)) as session,
-                ):
+                # The link consumes the outbox in a task of its own, and is who ends that.
+                up = self._outbox.stream(self._hello())
+                async with contextlib.aclosing(self._link.session(up)) as session:
                     async for message in session:
                         self._received(message)
                 log.info("session_ended", node=self.options.node_name)

@@ -187,7 +187,7 @@ class Nodes:
         getattr(request, _PURPOSES[type(purpose).__name__]).CopyFrom(purpose)
         return await self._tunnels.open(node_name, request, session.send)
 
-    async def open_logs(self, node_name: str, asked: pb.Logs) -> AsyncIterator[bytes]:
+    async def open_logs(self, node_name: str, asked: pb.Logs) -> AsyncGenerator[bytes, None]:
         """A container's log in chunks. Raises ApiError before the first where there is none."""
         return await tunnels.log_chunks(await self.open_stream(node_name, asked))
 

@@ -147,7 +147,7 @@ def status_of(frame: pb.TunnelFrame) -> Obj:
     return status
 
 
-async def log_chunks(stream: NodeStream) -> AsyncIterator[bytes]:
+async def log_chunks(stream: NodeStream) -> AsyncGenerator[bytes, None]:
     """A log tunnel's text, once it is known that there is a log.
 
     Raises:
@@ -158,7 +158,7 @@ async def log_chunks(stream: NodeStream) -> AsyncIterator[bytes]:
         await stream.close()
         raise ApiError.from_status(status_of(first))
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         frame = first
         try:
             while frame is not None and not frame.HasField("exit"):

@@ -69,7 +69,11 @@ class Volumes:
 
     async def unmount(self) -> None:
         """Takes away every mount below the data directory, and with them what was in memory. For a node that is given up."""
-        await asyncio.to_thread(lambda: [mounts.unmount(point) for point in mounts.below(self._pods_dir.parent)])
+        await asyncio.to_thread(self._unmount)
+
+    def _unmount(self) -> None:
+        for point in mounts.below(self._pods_dir.parent):
+            mounts.unmount(point)
 
     def use_allocatable(self, allocatable: Mapping[str, str]) -> None:
         """What the node has for pods, for the downward API's limits."""
