@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kubelite.meta.errors import BadRequest
+from kubelite.meta.errors import BadRequest, Invalid
 from kubelite.schema import builtin, strategic
 from kubelite.schema.structure import structure_of
 
@@ -58,9 +58,9 @@ def test_a_list_without_a_merge_key_is_replaced() -> None:
     assert new["spec"]["containers"][0]["args"] == ["3"]
 
 
-def test_a_list_of_scalars_is_merged_as_a_set() -> None:
+def test_a_list_of_scalars_is_merged_as_a_set_in_the_order_of_the_patch() -> None:
     old = {"metadata": {"name": "p", "finalizers": ["a"]}}
-    assert strategic.merge(POD, old, {"metadata": {"finalizers": ["b", "a"]}})["metadata"]["finalizers"] == ["a", "b"]
+    assert strategic.merge(POD, old, {"metadata": {"finalizers": ["b", "a"]}})["metadata"]["finalizers"] == ["b", "a"]
     gone = strategic.merge(POD, old, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}})
     assert gone["metadata"]["finalizers"] == []
 
@@ -94,3 +94,31 @@ def test_an_unknown_directive_is_refused() -> None:
 def test_directives_never_reach_the_object() -> None:
     new = strategic.merge(POD, {"metadata": {"name": "p"}}, {"spec": {"containers": [{"name": "a", "$patch": "delete"}]}})
     assert "$" not in str(new)
+
+
+def test_what_only_the_server_knows_keeps_its_place() -> None:
+    old = pod({"name": "server"}, {"name": "a"}, {"name": "b"})
+    patch = {"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": []}}
+    assert names(strategic.merge(POD, old, patch)) == ["server", "b", "a"]
+
+
+def test_a_patch_in_another_order_than_it_says_is_refused() -> None:
+    patch = {
+        "spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "a"}, {"name": "b"}]}
+    }
+    with pytest.raises(BadRequest, match="doesn't match \\$setElementOrder list"):
+        strategic.merge(POD, pod(), patch)
+
+
+def test_a_patch_that_contradicts_its_retained_keys_is_not_processable() -> None:
+    with pytest.raises(Invalid) as e:
+        strategic.merge(DEPLOYMENT, {"spec": {}}, {"spec": {"$retainKeys": ["replicas"], "paused": True, "replicas": 1}})
+    assert (e.value.code, e.value.causes[0].message) == (422, "patch content doesn't match retainKeys list")
+
+
+def test_neither_the_original_nor_the_patch_is_changed() -> None:
+    old = pod({"name": "a", "env": [{"name": "x", "value": "1"}]})
+    patch = {"spec": {"containers": [{"name": "a", "env": [{"name": "x", "value": None}, {"name": "y", "$patch": "delete"}]}]}}
+    before = repr((old, patch))
+    assert strategic.merge(POD, old, patch)["spec"]["containers"] == [{"name": "a", "env": [{"name": "x"}]}]
+    assert repr((old, patch)) == before
