@@ -29,7 +29,7 @@ _CNI_VERSION = "0.4.0"  # what the plugins of Debian 12 and all newer ones speak
 _SYSCTLS = Path("/proc/sys/net")
 _RETRY_S = 5.0
 #: Marks routes as ours: a protocol number that no routing daemon has. Source: /etc/iproute2/rt_protos.
-_ROUTE_PROTOCOL = 75
+ROUTE_PROTOCOL = 75
 
 
 class NetworkFault(Exception):
@@ -260,17 +260,17 @@ def _set_routes(wanted: Iterable[tuple[str, str]], cluster_cidrs: Iterable[str])
     with IPRoute() as netlink:
         for cidr, gateway in keep.items():
             try:
-                netlink.route("replace", dst=cidr, gateway=gateway, proto=_ROUTE_PROTOCOL)
+                netlink.route("replace", dst=cidr, gateway=gateway, proto=ROUTE_PROTOCOL)
             except NetlinkError as e:
                 raise NetworkFault(
                     f"no route to {cidr} by {gateway}: {e.args[-1]}; nodes must share a network (host routes are the only mode)"
                 ) from e
-        for route in netlink.get_routes(proto=_ROUTE_PROTOCOL):
+        for route in netlink.get_routes(proto=ROUTE_PROTOCOL):
             cidr = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
             if cidr in keep or not any(_is_within(cidr, cluster) for cluster in ranges):
                 continue
             try:
-                netlink.route("del", dst=cidr, gateway=route.get_attr("RTA_GATEWAY"), proto=_ROUTE_PROTOCOL)
+                netlink.route("del", dst=cidr, gateway=route.get_attr("RTA_GATEWAY"), proto=ROUTE_PROTOCOL)
             except NetlinkError as e:
                 if e.code != errno.ESRCH:  # gone already
                     raise NetworkFault(f"the route to {cidr} cannot be removed: {e.args[-1]}") from e

@@ -1,0 +1,116 @@
+"""The pod network: what is planned from nodes, and what the kernel then holds."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from kubelite.network import pods
+from kubelite.network.pods import Plan, PodNetwork, bridge_name, conflist, plan
+from tests.network import topology
+from tests.network.objects import node
+from tests.network.topology import Topology
+
+
+def test_other_nodes_ranges_lie_behind_their_addresses() -> None:
+    nodes = {
+        "a": node("a", "10.244.0.0/24", "192.0.2.1"),
+        "b": node("b", "10.244.1.0/24", "192.0.2.2"),
+        "same-machine": node("same-machine", "10.244.2.0/24", "192.0.2.1"),
+        "no-address": node("no-address", "10.244.3.0/24"),
+        "no-range": {"metadata": {"name": "no-range"}, "spec": {}, "status": {}},
+    }
+    assert plan("a", nodes) == Plan(("10.244.0.0/24",), (("10.244.1.0/24", "192.0.2.2"),))
+
+
+def test_node_that_is_not_there_yet_has_no_network() -> None:
+    assert plan("a", {}) == Plan()
+    assert plan("a", {"a": {"metadata": {"name": "a"}, "spec": {}}}) == Plan()
+
+
+def test_gateway_is_of_the_ranges_family() -> None:
+    both = node("b", "10.244.1.0/24", "fd00::2", "192.0.2.2")
+    both["spec"]["podCIDRs"] = ["10.244.1.0/24", "fd01:1::/64"]
+    nodes = {"a": node("a", "10.244.0.0/24", "192.0.2.1"), "b": both}
+    assert plan("a", nodes).routes == (("10.244.1.0/24", "192.0.2.2"), ("fd01:1::/64", "fd00::2"))
+
+
+def test_names_of_a_node_fit_an_interface_and_differ_between_nodes() -> None:
+    names = {bridge_name(n) for n in ("a", "b", "a-node-with-a-name-that-is-much-longer-than-an-interface-name-may-be")}
+    assert len(names) == 3
+    assert all(len(name) <= 15 for name in names)
+
+
+def test_configuration_has_the_nodes_range_and_leaves_masquerading_to_us() -> None:
+    made = conflist("a", ["10.244.7.0/24"], bridged=True)
+    bridge, portmap = made["plugins"]
+    assert bridge["type"] == "bridge"
+    assert bridge["ipam"]["ranges"] == [[{"subnet": "10.244.7.0/24"}]]
+    assert bridge["ipMasq"] is False
+    assert bridge["hairpinMode"] is True
+    assert portmap["capabilities"] == {"portMappings": True}
+    assert conflist("a", ["10.244.7.0/24"], bridged=False)["plugins"][0]["type"] == "ptp"
+
+
+@pytest.fixture
+def net() -> Iterator[Topology]:
+    with topology.node() as built:
+        yield built
+
+
+@pytest.fixture
+async def network(net: Topology, tmp_path: Path) -> AsyncIterator[PodNetwork]:
+    made = PodNetwork("a", tmp_path / "cni")
+    made.changed("nodes", None, node("a", "10.244.0.0/24", "192.0.2.1"))
+    made.synced()
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        await made.ready.wait()
+    yield made
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.root
+async def test_configuration_is_written_once_the_node_has_a_range(network: PodNetwork, tmp_path: Path) -> None:
+    written = json.loads((tmp_path / "cni" / "10-kubelite.conflist").read_text())
+    assert written["plugins"][0]["bridge"] == bridge_name("a")
+    assert [p.name for p in (tmp_path / "cni").iterdir()] == ["10-kubelite.conflist"]
+
+
+@pytest.mark.root
+async def test_pods_leave_the_cluster_with_the_nodes_address_and_keep_theirs_inside(net: Topology, network: PodNetwork) -> None:
+    a, _ = net.pod("a"), net.pod("b")
+    async with net.serving("outside", 80), net.serving("b", 80):
+        assert await net.ask("a", "192.0.2.2", 80) == ("outside", "192.0.2.1")
+        assert await net.ask("a", "10.244.0.6", 80) == ("b", a)
+
+
+@pytest.mark.root
+async def test_routes_come_and_go_with_nodes(net: Topology, network: PodNetwork) -> None:
+    other = node("b", "10.244.1.0/24", "192.0.2.2")
+    network.changed("nodes", None, other)
+    assert await _routes_become(["10.244.1.0/24 via 192.0.2.2 dev eth0"])
+    network.changed("nodes", other, None)
+    assert await _routes_become([])
+
+
+@pytest.mark.root
+async def test_routes_of_an_earlier_run_go_when_their_node_is_gone(net: Topology, network: PodNetwork) -> None:
+    topology.ip("route", "add", "10.244.9.0/24", "via", "192.0.2.2", "proto", str(pods.ROUTE_PROTOCOL))
+    topology.ip("route", "add", "203.0.113.0/24", "via", "192.0.2.2", "proto", str(pods.ROUTE_PROTOCOL))
+    network.changed("nodes", None, node("b", "10.244.1.0/24", "192.0.2.2"))
+    assert await _routes_become(["10.244.1.0/24 via 192.0.2.2 dev eth0", "203.0.113.0/24 via 192.0.2.2 dev eth0"])
+
+
+async def _routes_become(wanted: list[str]) -> bool:
+    command = ["ip", "route", "show", "proto", str(pods.ROUTE_PROTOCOL)]
+    async with asyncio.timeout(10):
+        while True:
+            shown = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
+            if sorted(line.strip() for line in shown.stdout.splitlines()) == wanted:
+                return True
+            await asyncio.sleep(0.02)
