@@ -6,6 +6,7 @@ DenyServiceExternalIPs are on, as is NodeRestriction.
 
 from collections.abc import Collection, Iterable
 
+from kubelite.admission import policies, webhooks
 from kubelite.admission.chain import Chain, Plugin
 from kubelite.admission.contract import Permits
 from kubelite.admission.plugins import (
@@ -25,8 +26,21 @@ from kubelite.admission.plugins import (
     storage,
     tolerations,
 )
+from kubelite.admission.webhook_calls import Caller
 from kubelite.client.contract import Client
 from kubelite.client.informers import Informers
+from kubelite.schema.kinds import Kinds
+
+
+def configured_plugins(
+    client: Client, informers: Informers, permits: Permits, kinds: Kinds, caller: Caller, note: policies.Note | None = None
+) -> list[Plugin]:
+    """The plugins that carry out what users configure: webhooks and policies. `note` puts an annotation into the audit log."""
+    return [
+        webhooks.MutatingWebhooks(client, informers, permits, caller),
+        policies.ValidatingPolicies(client, informers, permits, kinds, note),
+        webhooks.ValidatingWebhooks(client, informers, permits, caller),
+    ]
 
 
 def plugins(client: Client, informers: Informers, permits: Permits, configured: Iterable[Plugin] = ()) -> list[Plugin]:

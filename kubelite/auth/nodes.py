@@ -15,7 +15,7 @@ from kubelite.meta import pods
 from kubelite.meta.types import Obj
 
 #: The index of pods by the node that they are bound to; shared by every part that needs it.
-NODE_INDEX = "spec.nodeName"
+NODE_INDEX = "node"
 LEASE_NAMESPACE = "kube-node-lease"
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
