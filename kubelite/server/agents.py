@@ -83,6 +83,7 @@ class _Network:
         self._backend = backend
 
     def __call__(self, cluster: pb.ClusterInfo, options: Options) -> Sequence[Component]:
+        from kubelite.network.dns import DnsServer
         from kubelite.network.pods import PodNetwork
         from kubelite.network.services import ServiceProxy
 
@@ -97,6 +98,9 @@ class _Network:
                 log.warning("services_not_served", missing=lacking)
             else:
                 components.append(ServiceProxy(options.node_name, cidrs))
+        if self._settings.is_enabled("dns") and cluster.dns_address:
+            owned = (cluster.cluster_cidr, cluster.service_cidr)
+            components.append(DnsServer(cluster.dns_address, cluster.cluster_domain, cidrs=owned))
         return components
 
 
