@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
+from kubelite.controllers.cronjobs import CronJobs, FinishedJobs
 from kubelite.controllers.daemonsets import DaemonSets
 from kubelite.controllers.deployments import Deployments
 from kubelite.controllers.endpoints import EndpointsController
@@ -37,6 +38,8 @@ CONTROLLERS: Mapping[str, type[Controller]] = {
         DaemonSets,
         StatefulSets,
         Jobs,
+        CronJobs,
+        FinishedJobs,
         EndpointsController,
         EndpointSlices,
         EndpointSliceMirroring,

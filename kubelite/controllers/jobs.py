@@ -17,6 +17,7 @@ from kubelite.controllers import conditions, jobplan, owners, pods
 from kubelite.controllers.environment import Environment
 from kubelite.controllers.podcontrol import PodControl, slow_start
 from kubelite.controllers.reconciler import Controller, key_of, split_key
+from kubelite.controllers.written import Written
 from kubelite.meta import selectors, times
 from kubelite.meta.errors import ApiError, NotFound
 from kubelite.meta.types import Obj
@@ -75,7 +76,7 @@ class Jobs(Controller):
         self._released: set[str] = set()
         #: key -> (failures in a row, when the last was).
         self._backoff: dict[str, tuple[int, float]] = {}
-        self._written: dict[str, Obj] = {}
+        self._written = Written()
         self._jobs = self.informer(RESOURCE)
         self._pods = self.informer("pods")
         owners.index_by_controller(self._pods)
@@ -128,7 +129,7 @@ class Jobs(Controller):
         if job is None or jobplan.finished_condition(job) is not None:
             self._expectations.forget(key)
             self._backoff.pop(key, None)
-            self._written.pop(key, None)
+            self._written.forget(key)
             owned = owners.owned(self._pods, job) if job is not None else []
             for pod in [*owned, *(p for p in self._pods.list(namespace) if job is None and self._names(p, name))]:
                 if jobplan.has_finalizer(pod) and self._is_orphan(pod):
@@ -136,7 +137,7 @@ class Jobs(Controller):
             return
         if job["spec"].get("managedBy", "kubernetes.io/job-controller") != "kubernetes.io/job-controller":
             return
-        job = self._newest(job)
+        job = self._written.newest(job)
         if jobplan.finished_condition(job) is not None:
             return
         settled = self._expectations.is_satisfied(key)
@@ -489,21 +490,7 @@ class Jobs(Controller):
         if wanted == job.get("status"):
             return job
         changed = {**job, "metadata": {**job["metadata"]}, "status": wanted}
-        written = await self.client.update(RESOURCE, changed, subresource="status")
-        self._written[key_of(job)] = written
-        return written
-
-    def _newest(self, job: Obj) -> Obj:
-        """The job as last written where the cache is behind that: a count that is missing in it would start pods anew."""
-        key = key_of(job)
-        written = self._written.get(key)
-        if written is None or written["metadata"]["uid"] != job["metadata"]["uid"]:
-            self._written.pop(key, None)
-            return job
-        if int(written["metadata"]["resourceVersion"]) > int(job["metadata"]["resourceVersion"]):
-            return written
-        del self._written[key]
-        return job
+        return self._written.note(await self.client.update(RESOURCE, changed, subresource="status"))
 
     async def _release_all(self, listed: Sequence[Obj]) -> None:
         results = await asyncio.gather(*map(self._release, listed), return_exceptions=True)
