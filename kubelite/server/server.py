@@ -11,6 +11,7 @@ import time
 import structlog
 
 from kubelite.admission import builtin as admission
+from kubelite.admission.webhook_calls import HttpCaller
 from kubelite.api.app import Api, ApiServer, server_tls
 from kubelite.api.audit import AuditLog
 from kubelite.api.discovery import Discovery
@@ -171,7 +172,12 @@ class Server:
             access = Access(user, verb, group, "", resource, subresource, namespace, name)
             return self.authorizer.authorize(access).allowed is True
 
-        configured = [EscalationCheck(self.rbac, self.authorizer)]
+        caller = HttpCaller(self.informers)
+        self._supervisor.on_stop("webhook connections", caller.close)
+        configured = [
+            EscalationCheck(self.rbac, self.authorizer),
+            *admission.configured_plugins(self.client, self.informers, permits, self.kinds, caller),
+        ]
         return admission.chain(self.client, self.informers, permits, configured=configured)
 
     def _start_controllers(self) -> None:
