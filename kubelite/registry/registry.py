@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from kubelite.meta.types import Obj
@@ -19,7 +20,7 @@ from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Pa
 from kubelite.registry.entries import Entries
 from kubelite.registry.lists import Page
 from kubelite.registry.watch import RegistryWatch
-from kubelite.schema import structure
+from kubelite.schema import checking, structure
 from kubelite.schema.kinds import Kind, Kinds
 from kubelite.store.contract import Entry, Store
 
@@ -116,6 +117,8 @@ class Registry:
         """The managedFields of `new` after this write."""
         if not self.settings.track_managed_fields:
             return new["metadata"].get("managedFields") or ()
+        if old is None:
+            old = _empty(kind.definition)
         return apply.tracked(
             structure.structure_of(kind),
             old,
@@ -137,3 +140,9 @@ class Registry:
 
     def _body(self, target: Target) -> "Body | None":
         return subresources.body_of(target) if target.subresource else None
+
+
+@cache
+def _empty(definition: str) -> Obj:
+    """What a new object is compared with: the parts that every object of its type has are not part of what a client set."""
+    return checking.normal(structure.of_definition(definition), {}) if definition else {"metadata": {}}

@@ -24,7 +24,7 @@ _LEAF: FieldSet = {}
 def union(a: FieldSet, b: FieldSet) -> FieldSet:
     """The members of either."""
     if not a:
-        return {**{_SELF: {}}, **b} if b and _SELF not in b else b
+        return {_SELF: {}, **b} if b and _SELF not in b else b
     if not b:
         return a if _SELF in a else {_SELF: {}, **a}
     return _union_children(a, b)
@@ -268,11 +268,30 @@ def _compare_elements(out: Comparison, elements: Iterable[tuple[str, Structure |
 
 
 def _with_containers(structure: Structure | None, value: Any) -> FieldSet:
-    """`of_value`, with dynamic maps, lists and list items members themselves: they came or went as a whole."""
-    fields = of_value(structure, value)
-    if not fields or _SELF in fields or (structure is not None and structure.properties and isinstance(value, dict)):
-        return fields
-    return {_SELF: {}, **fields}
+    """`of_value`, with every map, list and list item itself: they came or went as a whole."""
+    if is_granular_map(structure, value):
+        if not value:
+            return _LEAF
+        out: FieldSet = {_SELF: {}}
+        if structure is None:
+            for name, item in value.items():
+                out[f"f:{name}"] = _with_containers(None, item) if type(item) is dict else _LEAF
+            return out
+        properties, values = structure.properties, structure.additional_properties
+        for name, item in value.items():
+            kind = type(item)
+            if kind is dict or kind is list:
+                out[f"f:{name}"] = _with_containers(properties.get(name) or values, item)
+            else:
+                out[f"f:{name}"] = _LEAF
+        return out
+    if is_granular_list(structure, value) and value:
+        assert structure is not None
+        out = {_SELF: {}}
+        for element, item in items_by_element(structure, value).items():
+            out[element] = _with_containers(structure.items, item) if structure.list_type == "map" else _LEAF
+        return out
+    return _LEAF
 
 
 def merge(structure: Structure | None, live: Any, config: Any) -> Any:

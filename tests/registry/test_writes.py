@@ -46,18 +46,18 @@ async def test_the_object_that_was_sent_is_not_changed(cluster: Cluster, deploym
 
 async def test_a_second_create_of_a_name_already_exists(cluster: Cluster, config_map: Make) -> None:
     await cluster.create("configmaps", config_map())
-    with pytest.raises(errors.AlreadyExists, match='^configmaps "settings" already exists$'):
+    with pytest.raises(errors.AlreadyExists, match=r'^configmaps "settings" already exists$'):
         await cluster.create("configmaps", config_map())
 
 
 async def test_a_resource_version_must_not_be_set_on_create(cluster: Cluster, config_map: Make) -> None:
-    with pytest.raises(errors.ApiError, match="resourceVersion should not be set on objects to be created"):
+    with pytest.raises(errors.ApiError, match=r"resourceVersion should not be set on objects to be created"):
         await cluster.create("configmaps", config_map(metadata={"resourceVersion": "7"}))
 
 
 async def test_another_namespace_than_the_requests_is_refused(cluster: Cluster, config_map: Make) -> None:
     target = cluster.target("configmaps")
-    with pytest.raises(errors.BadRequest, match="the namespace of the provided object does not match the namespace sent on"):
+    with pytest.raises(errors.BadRequest, match=r"the namespace of the provided object does not match the namespace sent on"):
         await cluster.registry.create(target, config_map(metadata={"namespace": "other"}), cluster.options())
 
 
@@ -84,7 +84,7 @@ async def test_an_object_without_a_name_is_invalid(cluster: Cluster) -> None:
 
 
 async def test_a_name_that_is_no_subdomain_is_invalid(cluster: Cluster, config_map: Make) -> None:
-    with pytest.raises(errors.Invalid, match='metadata.name: Invalid value: "Bad_Name": a lowercase RFC 1123 subdomain'):
+    with pytest.raises(errors.Invalid, match=r'metadata.name: Invalid value: "Bad_Name": a lowercase RFC 1123 subdomain'):
         await cluster.create("configmaps", config_map("Bad_Name"))
 
 
@@ -93,7 +93,7 @@ async def test_labels_and_annotations_are_checked(cluster: Cluster, config_map: 
         await cluster.create("configmaps", config_map(metadata={"labels": {"a/b/c": "x", "ok": "no spaces"}}))
     assert [cause.field for cause in caught.value.causes] == ["metadata.labels", "metadata.labels"]
     big = {"note": "x" * (256 * 1024 + 1)}
-    with pytest.raises(errors.Invalid, match="metadata.annotations: Too long: may not be more than 262144 bytes"):
+    with pytest.raises(errors.Invalid, match=r"metadata.annotations: Too long: may not be more than 262144 bytes"):
         await cluster.create("configmaps", config_map(metadata={"annotations": big}))
 
 
@@ -152,7 +152,7 @@ async def test_an_update_without_a_version_is_unconditional(cluster: Cluster, co
 async def test_leases_must_be_updated_with_a_version(cluster: Cluster) -> None:
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": {}}
     await cluster.create("leases.coordination.k8s.io", lease)
-    with pytest.raises(errors.Invalid, match="metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"):
+    with pytest.raises(errors.Invalid, match=r"metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"):
         await cluster.update("leases.coordination.k8s.io", lease)
 
 
@@ -173,7 +173,7 @@ async def test_updates_under_contention_all_happen(cluster: Cluster, config_map:
 
 async def test_an_update_of_another_uid_conflicts(cluster: Cluster, config_map: Make) -> None:
     made = await cluster.create("configmaps", config_map())
-    with pytest.raises(errors.Conflict, match="Precondition failed: UID in precondition: other, UID in object meta: "):
+    with pytest.raises(errors.Conflict, match=r"Precondition failed: UID in precondition: other, UID in object meta: "):
         await cluster.update("configmaps", {**made, "metadata": {**made["metadata"], "uid": "other"}})
 
 
@@ -181,7 +181,7 @@ async def test_put_creates_where_the_kind_allows_it(cluster: Cluster, config_map
     endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e"}}
     _, created = await cluster.registry.update(cluster.target("endpoints", "e"), endpoints, cluster.options())
     assert created
-    with pytest.raises(errors.NotFound, match='configmaps "settings" not found'):
+    with pytest.raises(errors.NotFound, match=r'configmaps "settings" not found'):
         await cluster.update("configmaps", config_map())
 
 
@@ -242,13 +242,13 @@ async def test_a_patch_with_a_stale_version_conflicts(cluster: Cluster, config_m
 
 async def test_a_patch_cannot_rename(cluster: Cluster, config_map: Make) -> None:
     await cluster.create("configmaps", config_map())
-    with pytest.raises(errors.BadRequest, match="does not match the name on the URL"):
+    with pytest.raises(errors.BadRequest, match=r"does not match the name on the URL"):
         await cluster.patch("configmaps", "settings", b'{"metadata":{"name":"other"}}')
 
 
 async def test_what_never_changes_cannot_be_changed(cluster: Cluster, config_map: Make) -> None:
     await cluster.create("configmaps", config_map())
-    with pytest.raises(errors.Invalid, match="metadata.uid: Invalid value: .*: field is immutable"):
+    with pytest.raises(errors.Invalid, match=r"metadata.uid: Invalid value: .*: field is immutable"):
         await cluster.patch("configmaps", "settings", b'{"metadata":{"uid":"other"}}')
 
 
@@ -315,7 +315,7 @@ async def test_admission_mutates_before_and_sees_the_true_old_object_after(clust
 
 async def test_a_sealed_config_map_cannot_be_changed(cluster: Cluster, config_map: Make) -> None:
     await cluster.create("configmaps", config_map(immutable=True))
-    with pytest.raises(errors.Invalid, match="data: Forbidden: field is immutable when `immutable` is set"):
+    with pytest.raises(errors.Invalid, match=r"data: Forbidden: field is immutable when `immutable` is set"):
         await cluster.patch("configmaps", "settings", b'{"data":{"a":"2"}}')
 
 
@@ -325,3 +325,17 @@ async def test_texts_of_a_secret_become_data(cluster: Cluster) -> None:
     assert made["data"] == {"user": "bWU="}
     assert "stringData" not in made
     assert made["type"] == "Opaque"
+
+
+async def test_what_a_create_sets_is_managed_as_in_kubernetes(cluster: Cluster, deployment: Make) -> None:
+    made = await cluster.create("deployments.apps", {**deployment(), "metadata": {"name": "web", "labels": {"app": "web"}}})
+    [entry] = made["metadata"]["managedFields"]
+    fields = entry["fieldsV1"]
+    assert (entry["manager"], entry["operation"], entry["apiVersion"]) == ("test", "Update", "apps/v1")
+    assert fields["f:metadata"] == {"f:labels": {".": {}, "f:app": {}}}
+    assert "f:status" not in fields
+    spec = fields["f:spec"]
+    assert spec["f:selector"] == {}
+    assert spec["f:strategy"] == {"f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}}, "f:type": {}}
+    assert spec["f:template"]["f:metadata"] == {"f:labels": {".": {}, "f:app": {}}}
+    assert {".", "f:image"} <= spec["f:template"]["f:spec"]["f:containers"]['k:{"name":"web"}'].keys()

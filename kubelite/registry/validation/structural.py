@@ -20,7 +20,9 @@ from kubelite.schema.structure import Structure, structure_of
 _SKIPPED = frozenset(("apiVersion", "kind", "metadata", "status"))
 
 #: Required by the published schemas, and yet taken without (the empty text is a value).
-_MAY_BE_ABSENT = frozenset(("value", "message", "reason", "apiGroup", "image", "imageID", "fieldPath", "resourceVersion", "eventTime"))
+_MAY_BE_ABSENT = frozenset(
+    ("value", "message", "reason", "apiGroup", "image", "imageID", "fieldPath", "resourceVersion", "eventTime")
+)
 
 
 class _Rule:
