@@ -54,7 +54,15 @@ def _table(kind: Kind) -> tuple[Sequence[Column], Cells]:
         return _custom(kind)
     from kubelite.schema import printers  # the cells of built-in kinds, which an idle server doesn't need
 
-    return printers.TABLES.get(kind.group_resource, _DEFAULT)
+    table = printers.TABLES.get(kind.group_resource, _DEFAULT)
+    return (table[0], _of_newer_version(table[1])) if kind.group == "autoscaling" and kind.version == "v1" else table
+
+
+def _of_newer_version(row: Cells) -> Cells:
+    """The cells of autoscalers in their older version, whose metrics are in an annotation."""
+    from kubelite.schema import conversion
+
+    return lambda obj, now: row(conversion.autoscaler_to_v2(obj), now)
 
 
 def _name_and_creation(obj: Obj, now: float) -> list[Any]:

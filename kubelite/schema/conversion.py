@@ -98,7 +98,8 @@ def _autoscaler_to_v1(obj: Obj) -> Obj:
     return out
 
 
-def _autoscaler_to_v2(obj: Obj) -> Obj:
+def autoscaler_to_v2(obj: Obj) -> Obj:
+    """An autoscaling/v1 autoscaler's fields as autoscaling/v2 has them; apiVersion and kind are left out."""
     out = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
@@ -268,5 +269,5 @@ _CONVERTERS: dict[tuple[str, str, str], Callable[[Obj], Obj]] = {
     ("v1", "events.k8s.io/v1", "Event"): _event_to_events,
     ("events.k8s.io/v1", "v1", "Event"): _event_to_core,
     ("autoscaling/v2", "autoscaling/v1", "HorizontalPodAutoscaler"): _autoscaler_to_v1,
-    ("autoscaling/v1", "autoscaling/v2", "HorizontalPodAutoscaler"): _autoscaler_to_v2,
+    ("autoscaling/v1", "autoscaling/v2", "HorizontalPodAutoscaler"): autoscaler_to_v2,
 }
