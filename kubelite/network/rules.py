@@ -101,6 +101,12 @@ def skeleton(frame: Frame) -> str:
         "}",
         "chain prerouting { type nat hook prerouting priority dstnat; policy accept; jump services; }",
         "chain output { type nat hook output priority -100; policy accept; jump services; }",
+        # node ports answer on 127.0.0.1 too, for which the kernel must route such addresses (route_localnet): only from here
+        "chain guard {",
+        "  type filter hook prerouting priority raw; policy accept;",
+        '  iifname != "lo" ip daddr 127.0.0.0/8 drop',
+        '  iifname != "lo" ip saddr 127.0.0.0/8 drop',
+        "}",
         "chain postrouting {",
         "  type nat hook postrouting priority srcnat; policy accept;",
         f"  meta mark & {MASQUERADE_MARK} != 0 meta mark set meta mark xor {MASQUERADE_MARK} masquerade fully-random",

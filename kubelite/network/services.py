@@ -8,6 +8,7 @@ transaction. Connections go on meanwhile: what is established lives in connectio
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import structlog
 
@@ -95,6 +96,11 @@ class ServiceProxy:
         self._synced.set()
         self._signal()
 
+    @property
+    def table(self) -> str:
+        """The name of its table, of the family inet."""
+        return self._frame.table
+
     async def wait_applied(self) -> None:
         """Until everything told so far is in the kernel."""
         await self._idle.wait()
@@ -153,6 +159,8 @@ class ServiceProxy:
         if batch:
             self._batches += 1
             await nft.apply("\n".join(batch) + "\n")
+        if self._rebuild:
+            await asyncio.to_thread(_route_loopback)
         self._rebuild = False
         for key, new in wanted.items():
             if new is _NOTHING:
@@ -228,6 +236,14 @@ class ServiceProxy:
 
 
 _NOTHING = Rules()
+
+
+def _route_loopback() -> None:
+    """Lets what is sent to a node port of 127.0.0.1 reach its endpoint; the rules' guard keeps others from using it."""
+    try:
+        Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1")
+    except OSError as e:
+        log.warning("node_ports_not_on_loopback", error=str(e), remedy="sysctl -w net.ipv4.conf.all.route_localnet=1")
 
 
 def _first(owners: dict[Key, str]) -> str | None:

@@ -116,6 +116,28 @@ async def test_node_port_leads_in_from_outside_with_the_nodes_address(net: Topol
     async with net.serving("a", 8080):
         assert await net.ask("outside", "192.0.2.1", 30080) == ("a", "10.244.0.1")
         assert (await net.ask("", "192.0.2.1", 30080))[0] == "a"
+        assert (await net.ask("", "127.0.0.1", 30080))[0] == "a"
+
+
+async def test_loopback_services_of_the_node_stay_out_of_reach(net: Topology, proxy: Proxied) -> None:
+    """Node ports on 127.0.0.1 need route_localnet, which must not open the node's own loopback services (CVE-2020-8558)."""
+    net.pod("a")
+    await proxy.tell(service("web", VIP))
+    net.route("a", "127.0.0.0/8", "10.244.0.1")
+    loop = asyncio.get_running_loop()
+    with net.socket("", socket.SOCK_DGRAM) as victim, net.socket("a", socket.SOCK_DGRAM) as attacker:
+        victim.bind(("127.0.0.1", 9000))
+        victim.setblocking(False)
+        attacker.bind(("10.244.0.5", 0))
+        attacker.sendto(b"attack", ("127.0.0.1", 9000))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await loop.sock_recv(victim, 10)
+        # without the guard it would have come through
+        subprocess.run(["nft", "flush", "chain", "inet", proxy.proxy.table, "guard"], check=True)
+        attacker.sendto(b"attack", ("127.0.0.1", 9000))
+        async with asyncio.timeout(2):
+            assert await loop.sock_recv(victim, 10) == b"attack"
 
 
 async def test_external_policy_local_keeps_the_clients_address(net: Topology, proxy: Proxied) -> None:

@@ -69,6 +69,14 @@ class Topology:
         ip("-n", inside, "route", "add", "default", "via", "10.244.0.1")
         return address
 
+    def route(self, where: str, destination: str, gateway: str) -> None:
+        """Sends a destination to a gateway, even the loopback range, as an attacker would."""
+        full = self._paths[where]
+        ip("netns", "exec", full, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+        ip("-n", full, "route", "del", "table", "local", "local", "127.0.0.0/8")
+        ip("-n", full, "route", "del", "table", "local", "local", "127.0.0.1")
+        ip("-n", full, "route", "add", destination, "via", gateway)
+
     def socket(self, where: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A socket in a pod's namespace, "outside", or the node (empty)."""
         if not where:
