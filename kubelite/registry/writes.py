@@ -209,14 +209,13 @@ async def _insert(write: Write, stored: Kind, final: Obj, generated: bool) -> En
 
 def _exists(registry: "Registry", target: Target, key: str, name: str, generated: bool) -> errors.AlreadyExists:
     kind = target.kind
-    error = errors.AlreadyExists.of(kind.group, kind.plural, name)
+    text = f'{kind.group_resource} "{name}" already exists'
     if generated:
-        error.message += ", the server was not able to generate a unique name for the object"
-        error.retry_after_s = 1
+        text += ", the server was not able to generate a unique name for the object"
     there = registry.store.newest(key)
     if there is not None and registry.entries.parsed(there)["metadata"].get("deletionTimestamp"):
-        error.message = f"object is being deleted: {error.message}"
-    return error
+        text = f"object is being deleted: {text}"
+    return errors.AlreadyExists(text, group=kind.group, kind=kind.plural, name=name, retry_after_s=int(generated))
 
 
 def _fresh_name(registry: "Registry", target: Target, base: str) -> str:

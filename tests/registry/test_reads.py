@@ -52,9 +52,9 @@ async def test_fields_select(cluster: Cluster, pod: Make) -> None:
 
 
 async def test_other_fields_cannot_select(cluster: Cluster) -> None:
-    with pytest.raises(errors.BadRequest, match="field label not supported: spec.foo"):
+    with pytest.raises(errors.BadRequest, match=r"field label not supported: spec.foo"):
         await cluster.page("pods", field_selector="spec.foo=1")
-    with pytest.raises(errors.BadRequest, match='"data.a" is not a known field selector: only "metadata.name", "metadata'):
+    with pytest.raises(errors.BadRequest, match=r'"data.a" is not a known field selector: only "metadata.name", "metadata'):
         await cluster.page("configmaps", field_selector="data.a=1")
 
 
@@ -106,7 +106,7 @@ async def test_a_compacted_token_comes_back_with_one_to_go_on_with(
         raise Compacted(revision, revision + 1)
 
     monkeypatch.setattr(cluster.registry.store, "scan_at", compacted)
-    with pytest.raises(errors.Expired, match="The provided continue parameter is too old") as caught:
+    with pytest.raises(errors.Expired, match=r"The provided continue parameter is too old") as caught:
         await cluster.page("configmaps", continue_token=first.continue_token)
     token = caught.value.status()["metadata"]["continue"]
     assert cluster.names(await cluster.page("configmaps", continue_token=token)) == ["c02"]
@@ -123,7 +123,7 @@ async def test_a_compacted_token_comes_back_with_one_to_go_on_with(
     ],
 )
 async def test_a_forged_token_is_a_bad_request(cluster: Cluster, token: str) -> None:
-    with pytest.raises(errors.BadRequest, match="continue key is not valid"):
+    with pytest.raises(errors.BadRequest, match=r"continue key is not valid"):
         await cluster.page("configmaps", continue_token=token)
 
 
@@ -131,23 +131,23 @@ async def test_an_exact_revision_lists_the_past(cluster: Cluster, config_map: Ma
     made = await cluster.create("configmaps", config_map("a"))
     await cluster.create("configmaps", config_map("b"))
     version = made["metadata"]["resourceVersion"]
-    page = await cluster.page("configmaps", resource_version=version, resource_version_match="Exact")
+    page = await cluster.page("configmaps", resource_version=version, resource_version_match=r"Exact")
     assert (cluster.names(page), str(page.revision)) == (["a"], version)
-    newer = await cluster.page("configmaps", resource_version=version, resource_version_match="NotOlderThan")
+    newer = await cluster.page("configmaps", resource_version=version, resource_version_match=r"NotOlderThan")
     assert cluster.names(newer) == ["a", "b"]
 
 
 async def test_a_revision_from_the_future_times_out(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "FRESHNESS_TIMEOUT_S", 0.01)
-    with pytest.raises(errors.Timeout, match="Too large resource version: 999") as caught:
+    with pytest.raises(errors.Timeout, match=r"Too large resource version: 999") as caught:
         await cluster.page("configmaps", resource_version="999")
     assert caught.value.causes[0].reason == "ResourceVersionTooLarge"
 
 
 async def test_list_options_that_exclude_each_other_are_invalid(cluster: Cluster) -> None:
-    with pytest.raises(errors.Invalid, match="resourceVersionMatch is forbidden unless resourceVersion is provided"):
-        await cluster.page("configmaps", resource_version_match="Exact")
-    with pytest.raises(errors.BadRequest, match="invalid resource version"):
+    with pytest.raises(errors.Invalid, match=r"resourceVersionMatch is forbidden unless resourceVersion is provided"):
+        await cluster.page("configmaps", resource_version_match=r"Exact")
+    with pytest.raises(errors.BadRequest, match=r"invalid resource version"):
         await cluster.page("configmaps", resource_version="abc")
 
 

@@ -54,7 +54,7 @@ async def test_a_watch_from_zero_starts_with_what_is_there(cluster: Cluster, con
 async def test_initial_events_end_with_a_bookmark(cluster: Cluster, config_map: Make) -> None:
     await cluster.create("configmaps", config_map("a"))
     watch = cluster.watch(
-        "configmaps", send_initial_events=True, resource_version_match="NotOlderThan", allow_watch_bookmarks=True
+        "configmaps", send_initial_events=True, resource_version_match=r"NotOlderThan", allow_watch_bookmarks=True
     )
     events = await take(watch, 2)
     assert seen(events) == [("ADDED", "a"), ("BOOKMARK", "")]
@@ -66,7 +66,7 @@ async def test_initial_events_end_with_a_bookmark(cluster: Cluster, config_map: 
 
 async def test_no_initial_events_when_they_are_not_wanted(cluster: Cluster, config_map: Make) -> None:
     await cluster.create("configmaps", config_map("a"))
-    watch = cluster.watch("configmaps", send_initial_events=False, resource_version_match="NotOlderThan")
+    watch = cluster.watch("configmaps", send_initial_events=False, resource_version_match=r"NotOlderThan")
     await cluster.create("configmaps", config_map("b"))
     assert seen(await take(watch, 1)) == [("ADDED", "b")]
 
@@ -138,10 +138,10 @@ async def test_a_closed_watch_ends(cluster: Cluster) -> None:
 
 
 async def test_watch_options_that_exclude_each_other_are_invalid(cluster: Cluster) -> None:
-    with pytest.raises(errors.Invalid, match="sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"):
+    with pytest.raises(errors.Invalid, match=r"sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"):
         cluster.watch("configmaps", send_initial_events=True)
-    with pytest.raises(errors.Invalid, match="resourceVersionMatch is forbidden for watch unless sendInitialEvents"):
-        cluster.watch("configmaps", resource_version_match="NotOlderThan")
+    with pytest.raises(errors.Invalid, match=r"resourceVersionMatch is forbidden for watch unless sendInitialEvents"):
+        cluster.watch("configmaps", resource_version_match=r"NotOlderThan")
 
 
 async def test_events_are_watched_in_the_other_groups_version(cluster: Cluster) -> None:
