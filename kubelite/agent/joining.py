@@ -72,16 +72,18 @@ class Identity:
         return bool(names) and names[0].value == f"system:node:{node_name}" and good_for > timedelta(minutes=5)
 
 
-def endpoints(server: str) -> tuple[str, int, int, int]:
-    """(host, HTTPS port, node port, token port) of `https://HOST:PORT` or `HOST:PORT`. Raises JoinFault."""
+def endpoints(server: str, grpc_port: int = 0) -> tuple[str, int, int, int]:
+    """(host, HTTPS port, node port, token port) of `https://HOST:PORT` or `HOST:PORT`; the node port is the one after the HTTPS
+    port unless it is given. Raises JoinFault."""
     parts = urlsplit(server if "://" in server else f"https://{server}")
     if parts.scheme != "https" or not parts.hostname:
         raise JoinFault(f"--server {server}: give it as https://HOST:PORT")
     port = parts.port or 6443
-    return parts.hostname, port, port + 1, port + 2
+    node_port = grpc_port or port + 1
+    return parts.hostname, port, node_port, node_port + 1
 
 
-async def join(server: str, token: str, node_name: str, identity: Identity, ca_hash: str = "") -> None:
+async def join(server: str, token: str, node_name: str, identity: Identity, ca_hash: str = "", grpc_port: int = 0) -> None:
     """Gets the node a certificate, unless it has a good one.
 
     Raises:
@@ -89,7 +91,7 @@ async def join(server: str, token: str, node_name: str, identity: Identity, ca_h
     """
     if identity.exists and identity.is_of(node_name):
         return
-    host, port, _, token_port = endpoints(server)
+    host, port, _, token_port = endpoints(server, grpc_port)
     identity.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if identity.ca.exists():
         ca_pem = identity.ca.read_bytes()
@@ -118,13 +120,13 @@ async def join(server: str, token: str, node_name: str, identity: Identity, ca_h
     log.info("node_joined", node=node_name, server=server)
 
 
-async def renew(server: str, node_name: str, identity: Identity) -> None:
+async def renew(server: str, node_name: str, identity: Identity, grpc_port: int = 0) -> None:
     """A new key and certificate, against the present certificate. Raises JoinFault."""
     import grpc.aio
 
     from kubelite.rpc import node_pb2_grpc
 
-    host, _, node_port, _ = endpoints(server)
+    host, _, node_port, _ = endpoints(server, grpc_port)
     ca, certificate, key = identity.read()
     key_pem, csr_pem = await asyncio.to_thread(_make_request, node_name)
     target = f"[{host}]:{node_port}" if ":" in host else f"{host}:{node_port}"

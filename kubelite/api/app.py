@@ -53,6 +53,8 @@ class Api:
     address: str
     #: The way to the nodes; None while there is none (an API server alone).
     nodes: "Nodes | None" = None
+    #: The gRPC port for nodes, for those that know only this one's address.
+    node_port: int = 0
     fairness: Fairness = field(default_factory=Fairness)
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)

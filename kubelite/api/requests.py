@@ -138,6 +138,7 @@ class Request:
         "path",
         "payload",
         "query_text",
+        "raw_path",
         "received",
         "reply_headers",
         "status",
@@ -151,6 +152,7 @@ class Request:
         self.headers = headers
         self.payload = payload
         path, _, self.query_text = target.partition("?")
+        self.raw_path = path
         self.path = unquote(path) if "%" in path else path
         self._query: Query | None = None
         self.id = ""

@@ -67,6 +67,7 @@ def server(
 def agent(
     server: Annotated[str | None, typer.Option("--server", help="The server: https://HOST:PORT.")] = None,
     token: Annotated[str | None, typer.Option("--token", help="From `kubelite token create`.")] = None,
+    ca_hash: Annotated[str | None, typer.Option("--ca-hash", help="The server's CA, where the token doesn't say.")] = None,
     data_dir: DataDir = None,
     node_name: NodeName = None,
     runtime: Runtime = None,

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 
@@ -29,9 +31,7 @@ def configure_logs(form: str, level: str) -> None:
 
         renderer = structlog.processors.JSONRenderer(serializer=lambda o, **kw: orjson.dumps(o, default=str).decode())
     else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -45,6 +45,36 @@ def configure_logs(form: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def is_in_use(data_dir: Path) -> int:
+    """The pid of the kubelite that runs with this data directory, 0 where none does."""
+    try:
+        with (data_dir / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 1)
+    except FileNotFoundError:
+        pass
+    return 0
+
+
+def _lock(data_dir: Path) -> TextIO:
+    """Keeps a second process away from a data directory; held until this one ends. Raises SettingsError."""
+    from kubelite.server.settings import SettingsError
+
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = (data_dir / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        pid = is_in_use(data_dir)
+        raise SettingsError(f"{data_dir} is in use by pid {pid}: end it first, or give another --data-dir") from e
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 def run(command: str, settings: "Settings", log_format: str, log_level: str) -> int:
@@ -64,7 +94,8 @@ def run(command: str, settings: "Settings", log_format: str, log_level: str) -> 
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_main(command, settings))
+            with _lock(settings.data_dir):
+                return runner.run(_main(command, settings))
         except (SettingsError, CertificateError, StoreError) as e:
             sys.stderr.write(f"kubelite: {e}\n")
             return 1

@@ -46,6 +46,7 @@ class Agents:
     def start(self, supervisor: Supervisor) -> None:
         """Raises SettingsError where no runtime can be used."""
         settings = self._settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if settings.nodes > 1:
             width = len(str(settings.nodes - 1))
             name = settings.node_name or "node"
@@ -59,6 +60,9 @@ class Agents:
     def _start_one(self, supervisor: Supervisor, name: str, data_dir: Path) -> None:
         settings = self._settings
         chosen = runtimes.choose(settings, data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        # What `kubelite reset` needs to know of a node that is not running.
+        (data_dir / "node-name").write_text(name)
         options = Options(
             node_name=name,
             data_dir=data_dir,
@@ -101,6 +105,11 @@ class _Network:
         if self._settings.is_enabled("dns") and cluster.dns_address:
             owned = (cluster.cluster_cidr, cluster.service_cidr)
             components.append(DnsServer(cluster.dns_address, cluster.cluster_domain, cidrs=owned))
+        if self._settings.is_enabled("dns"):
+            from kubelite.network.dns import DnsServer
+
+            both = (cluster.cluster_cidr, cluster.service_cidr)
+            components.append(DnsServer(cluster.dns_address, cluster.cluster_domain, cidrs=both))
         return components
 
 

@@ -80,7 +80,7 @@ class Server:
         try:
             await self.store.start()
         finally:
-            certificate = await keys
+            self._certificate = certificate = await keys
         supervisor.on_stop("store", self.store.stop)
         await self.registry.start()
         supervisor.on_stop("registry", self.registry.stop)
@@ -115,7 +115,7 @@ class Server:
         self._write_kubeconfig()
         self._start_controllers()
         self._start_scheduler()
-        self._start_nodes()
+        await self._start_nodes()
         gc.collect()
         gc.freeze()
         self.ready.set()
@@ -209,7 +209,7 @@ class Server:
             "scheduler", lambda: None if scheduler.ready.is_set() else "its informers are not synced", ready_only=True
         )
 
-    def _start_nodes(self) -> None:
+    async def _start_nodes(self) -> None:
         from kubelite.nodes.sessions import Nodes
         from kubelite.rpc import node_pb2 as pb
 
@@ -232,10 +232,31 @@ class Server:
         )
         self.api.nodes = self.nodes
         self._supervisor.run("nodes", self.nodes.run())
+        await self._start_grpc()
         if self._with_agents:
             from kubelite.server.agents import Agents
 
             Agents(settings, self.nodes.link).start(self._supervisor)
+
+    async def _start_grpc(self) -> None:
+        from kubelite.grpcapi.server import GrpcServer
+
+        server = GrpcServer(
+            self.nodes,
+            self.registry,
+            self.kinds,
+            self.api.authenticator,
+            self.authorizer,
+            certificate_pem=self._certificate.certificate_pem,
+            key_pem=self._certificate.key_pem,
+            ca_pem=self.authority.certificate_pem,
+        )
+        try:
+            await server.start(self.settings.bind, self.settings.node_grpc_port)
+        except OSError as e:
+            raise SettingsError(f"{e}, with --grpc-port") from e
+        self.api.node_port = server.port
+        self._supervisor.on_stop("grpc", lambda: server.stop(2.0))
 
     async def _issue_node_token(self, user: User, namespace: str, account: str, body: Obj) -> Obj:
         access = Access(user, "create", "", "v1", "serviceaccounts", "token", namespace, account)

@@ -53,6 +53,8 @@ class Settings:
     #: The addresses of the server that an agent joins, and its token.
     server: str = ""
     token: str = ""
+    #: `sha256:...`, what the server's CA must have; a token from `kubelite token create` carries it too.
+    ca_hash: str = ""
 
     def __post_init__(self) -> None:
         for name in ("https_port", "grpc_port"):

@@ -30,6 +30,9 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply:
         return _openapi(api, request)
     if path == "/version":
         return Reply(200, version_document())
+    if path == "/.well-known/kubelite":
+        # For a machine that joins and knows nothing but this address; what it says is verified by the CA later.
+        return Reply(200, orjson.dumps({"nodePort": api.node_port}))
     if path == "/metrics":
         return Reply(200, api.metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8")
     if path == "/.well-known/openid-configuration":
