@@ -53,8 +53,10 @@ def disk(path: Path) -> tuple[int, int, float]:
 
 
 def addresses() -> tuple[str, ...]:
-    """The machine's own addresses that others reach it by, IPv4 first: those that its default routes use."""
-    found = []
+    """The address of the machine that others reach it by: the one that its default route uses, IPv4 where it has that.
+
+    One only: addresses of both families are for clusters whose pods have both, and are named by who runs the agent.
+    """
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             # Connecting a datagram socket sends nothing; it only asks the routes for a source address.
@@ -64,8 +66,8 @@ def addresses() -> tuple[str, ...]:
         except OSError:
             continue
         if not address.startswith(("127.", "::1", "fe80:")):
-            found.append(address)
-    return tuple(found) or ("127.0.0.1",)
+            return (str(address),)
+    return ("127.0.0.1",)
 
 
 def _memory() -> dict[str, int]:
