@@ -57,8 +57,18 @@ def merge_patch(obj: Any, patch: Any) -> Any:
         elif isinstance(value, dict):
             merged[key] = merge_patch(merged.get(key), value)
         else:
-            merged[key] = value
+            # as upstream: only where there was an object before do the nulls in a list's objects stay
+            merged[key] = value if isinstance(merged.get(key), dict) else _without_nulls(value)
     return merged
+
+
+def _without_nulls(value: Any) -> Any:
+    """A list of a merge patch as it is taken: nulls go from its objects and stay as its items."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def not_applicable(detail: str) -> ApiError:
@@ -174,6 +184,8 @@ class _Document:
     def get(self, path: str, missing: str, verb: str, fault: str) -> Any:
         """The value at the path; None where its object has no such key."""
         parts = _parts(path)
+        if not parts:
+            raise not_applicable(f"{missing}: missing value")
         value = self.root
         for position, part in enumerate(parts):
             if not isinstance(value, dict | list):
@@ -199,7 +211,8 @@ class _Document:
         try:
             parent.insert(_index(key, len(parent) + 1), value)
         except ValueError:
-            raise not_applicable(f"error in {verb} for path: '{path}': {_index_fault(key)}") from None
+            prefix = "" if _INDEX.fullmatch(key) else f"value was not a proper array index: '{key}': "
+            raise not_applicable(f"error in {verb} for path: '{path}': {prefix}{_index_fault(key)}") from None
 
     def remove(self, path: str, missing: str, shown: str, verb: str = "remove") -> None:
         parent, key = self.find(path, missing)
@@ -261,7 +274,7 @@ def _index(part: str, length: int) -> int:
 def _index_fault(part: str) -> str:
     if _INDEX.fullmatch(part):
         return f"Unable to access invalid index: {int(part) if len(part) < 20 else part}: invalid index referenced"
-    return f"value was not a proper array index: '{part}': strconv.Atoi: parsing \"{part}\": invalid syntax"
+    return f'strconv.Atoi: parsing "{part}": invalid syntax'
 
 
 def _equal(left: Any, right: Any) -> bool:

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-_PATTERN = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(?:([KMGTPE]i)|([numkMGTPE]?)|([eE][+-]?\d+))")
+_PATTERN = re.compile(r"([+-]?)(?=.)0*(\d*)\.?(\d*)(?:([KMGTPE]i)|([numkMGTPE]?)|([eE][+-]?\d+))")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _DECIMAL_SUFFIX = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
@@ -28,11 +28,11 @@ def _parsed(text: str) -> tuple[int, str]:
     """The value in billionths, rounded away from zero, and its format: `si`, `binary` or `exponent`."""
     match = _PATTERN.fullmatch(text)
     if match is None:
-        if re.fullmatch(r"[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*", text) and not text.count(".") > 1:
+        if text and re.fullmatch(r"[+-]?\d*\.?\d*[eEinumkKMGTP]*[-+]?\d*", text):
             raise ValueError("unable to parse quantity's suffix")
         raise ValueError(FORMAT_FAULT)
-    sign, number, binary, decimal, exponent_text = match.groups()
-    value = Fraction(number if number[-1] != "." else number[:-1])
+    sign, whole, part, binary, decimal, exponent_text = match.groups()
+    value = Fraction(int(f"{whole}{part}" or "0"), 10 ** len(part))
     if binary:
         form = "binary"
         value *= 1 << _BINARY[binary]
@@ -62,22 +62,22 @@ def parse(text: str | int | float) -> Fraction:
 
 @lru_cache(maxsize=16384)
 def milli(text: str | int | float) -> int:
-    """A quantity in thousandths, rounded up: 100 for `100m`, 2000 for `2`.
+    """A quantity in thousandths, rounded away from zero: 100 for `100m`, 2000 for `2`.
 
     Raises:
         ValueError: the text is no quantity.
     """
-    return -(-_parsed(str(text))[0] // 1_000_000)
+    return _rounded(_parsed(str(text))[0], 1_000_000)
 
 
 @lru_cache(maxsize=16384)
 def value(text: str | int | float) -> int:
-    """A quantity in whole units, rounded up: 1 for `100m`, 1024 for `1Ki`.
+    """A quantity in whole units, rounded away from zero: 1 for `100m`, 1024 for `1Ki`.
 
     Raises:
         ValueError: the text is no quantity.
     """
-    return -(-_parsed(str(text))[0] // _NANO)
+    return _rounded(_parsed(str(text))[0], _NANO)
 
 
 @lru_cache(maxsize=16384)
@@ -89,7 +89,22 @@ def canonical(text: str | int | float) -> str:
     """
     text = str(text)
     nanos, form = _parsed(text)
-    return _format(nanos, form)
+    return text if nanos and _stands(text, form) else _format(nanos, form)
+
+
+def _stands(text: str, form: str) -> bool:
+    """Whether upstream keeps a quantity's text because its number needs no other suffix."""
+    match = _PATTERN.fullmatch(text)
+    assert match is not None
+    _, whole, part, binary, decimal, exponent_text = match.groups()
+    if form == "binary":
+        exponent = _BINARY[binary]
+        return not part and len(whole) + exponent * 3 // 10 <= 14 and int(whole) & 7 != 0
+    if binary:
+        return False
+    scale = (int(exponent_text[1:]) if exponent_text else _DECIMAL[decimal]) - len(part)
+    digits = f"{whole or '0'}{part}"
+    return len(digits) <= 18 and scale >= -9 and scale % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
 
 
 def format_value(number: Fraction | int, like: str = "") -> str:
@@ -107,6 +122,11 @@ def format_milli(number: int) -> str:
 def format_bytes(number: int) -> str:
     """The canonical text of a number of bytes in binary units: `1Gi`."""
     return _format(number * _NANO, "binary")
+
+
+def _rounded(number: int, unit: int) -> int:
+    """The number of units, away from zero."""
+    return -(-number // unit) if number >= 0 else number // unit
 
 
 def is_quantity(text: str | int | float) -> bool:

@@ -229,10 +229,10 @@ class _Parser:
         faults = names.qualified_name(key)
         if faults:
             raise ValueError(f'<nil>: Invalid value: "{key}": {"; ".join(faults)}')
-        if self.look() in ("", ","):
+        if negated or self.look() in ("", ","):
             return Requirement(key, "!" if negated else "exists")
         operator = self.take()
-        if negated or operator not in _OPERATORS:
+        if operator not in _OPERATORS:
             raise ValueError(f"found '{operator}', expected: {_EXPECTED_OPERATORS}")
         if operator in ("in", "notin"):
             return requirement(key, operator, self.listed())  # type: ignore[arg-type]
@@ -250,6 +250,8 @@ class _Parser:
         token = self.take()
         if token != "(":
             raise ValueError(f"found '{token}' expected: '('")
+        if self.look() not in (",", ")") and not _is_identifier(self.look()):
+            raise ValueError(f"found '{self.look()}', expected: ',', ')' or identifier")
         values, current = [], ""
         while True:
             token = self.take()
@@ -324,7 +326,9 @@ def parse_fields(text: str) -> FieldSelector:
         if split is None:
             raise ValueError(f"invalid selector: '{text}'; can't understand '{term}'")
         field, operator, value = split.groups()
-        found.append(FieldRequirement(field, _unescape(value), operator != "!="))
+        value = _unescape(value)
+        if field or value:  # a term of nothing restricts nothing
+            found.append(FieldRequirement(field, value, operator != "!="))
     return FieldSelector(tuple(found))
 
 

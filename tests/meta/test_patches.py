@@ -96,3 +96,12 @@ def test_merge_patches_replace_lists_and_remove_with_null() -> None:
     }
     assert original == {"a": {"b": 1, "c": 2}, "l": [1]}
     assert issubclass(Invalid, ApiError)
+
+
+def test_nulls_within_lists_go_as_upstream_has_it() -> None:
+    assert patches.merge_patch({}, {"l": [{"a": None, "b": 1}, None]}) == {"l": [{"b": 1}, None]}
+
+
+def test_the_whole_document_can_not_be_copied_into_itself() -> None:
+    with pytest.raises(Invalid):
+        patches.json_patch({"a": 1}, [{"op": "copy", "from": "", "path": "/b"}])
