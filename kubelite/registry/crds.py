@@ -18,6 +18,7 @@ from kubelite.meta.errors import ApiError, Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions, ListOptions, Target
 from kubelite.registry.strategies import Request, Strategy, keep
+from kubelite.registry.validation import rules
 from kubelite.schema.kinds import ALL_VERBS, Kind, Subresource
 
 if TYPE_CHECKING:
@@ -368,6 +369,7 @@ def _check_structural(schema: Mapping[str, Any], path: str, causes: list[Cause],
         causes.append(errors.forbidden(f"{path}.additionalProperties", text))
     if kind == "array" and schema.get("items") is None:
         causes.append(errors.required(f"{path}.items", "must be specified"))
+    rules.check_rules(schema, path, causes)
     if schema.get("uniqueItems"):
         text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
         causes.append(errors.forbidden(f"{path}.uniqueItems", text))

@@ -205,3 +205,40 @@ async def test_a_definition_that_is_wrong_is_refused(cluster: Cluster) -> None:
     no_schema = definition(versions=[{"name": "v1", "served": True, "storage": True}])
     with pytest.raises(errors.Invalid, match=r"openAPIV3Schema: Required value: schemas are required"):
         await cluster.create(CRDS, no_schema)
+
+
+async def test_rules_of_a_definition_hold_for_its_objects(cluster: Cluster) -> None:
+    made = definition()
+    spec = made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["x-kubernetes-validations"] = [
+        {"rule": "self.size % 2 == 0", "message": "size must be even"},
+        {"rule": "self.size >= oldSelf.size", "reason": "FieldValueForbidden", "fieldPath": ".size"},
+    ]
+    await cluster.create(CRDS, made)
+    with pytest.raises(errors.Invalid) as caught:
+        await cluster.create(WIDGETS, widget(size=3))
+    assert caught.value.message == 'Widget.example.com "w" is invalid: spec: Invalid value: "object": size must be even'
+    await cluster.create(WIDGETS, widget(size=4))
+    with pytest.raises(errors.Invalid) as caught:
+        await cluster.patch(WIDGETS, "w", b'{"spec":{"size":2}}')
+    [cause] = caught.value.causes
+    assert (cause.field, cause.reason) == ("spec.size", "FieldValueForbidden")
+    assert cause.message == "Forbidden: failed rule: self.size >= oldSelf.size"
+
+
+async def test_a_rule_that_is_no_cel_is_refused(cluster: Cluster) -> None:
+    made = definition()
+    spec = made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["x-kubernetes-validations"] = [{"rule": "self.size >"}]
+    with pytest.raises(errors.Invalid, match=r"x-kubernetes-validations\[0\].rule: Invalid value"):
+        await cluster.create(CRDS, made)
+
+
+async def test_nothing_is_created_while_a_definition_ends(cluster: Cluster) -> None:
+    await cluster.create(CRDS, definition())
+    held = widget()
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    await cluster.create(WIDGETS, held)
+    await cluster.delete(CRDS, "widgets.example.com")
+    with pytest.raises(errors.MethodNotAllowed, match=r"create not allowed while custom resource definition is terminating"):
+        await cluster.create(WIDGETS, widget("late"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from kubelite.meta.errors import Cause
+from kubelite.meta.errors import Cause, MethodNotAllowed
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions, WriteOptions
 from kubelite.registry.validation import metadata
@@ -136,6 +136,12 @@ class CustomStrategy(Strategy):
 
     allow_unconditional_update = False
     has_generation = True
+
+    def begin_create(self, request: Request, obj: Obj) -> Finish | None:
+        if request.registry.custom_kinds.is_terminating(request.kind):
+            text = "create not allowed while custom resource definition is terminating"
+            raise MethodNotAllowed(text, group=request.kind.group, kind=request.kind.plural)
+        return None
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
         if "status" in request.kind.subresources:

@@ -16,6 +16,7 @@ import orjson
 from kubelite.meta import errors, times
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
+from kubelite.registry.validation import rules
 from kubelite.schema.structure import Structure
 
 _Schema = Mapping[str, Any]
@@ -27,7 +28,16 @@ def validate(structure: Structure, new: Obj, old: Obj | None) -> list[Cause]:
     causes: list[Cause] = []
     if schema:
         _object(schema, new, "", causes, top=True)
+        if not causes and _has_rules(structure):
+            rules.validate(schema, new, old, "", causes)
     return causes
+
+
+def _has_rules(structure: Structure) -> bool:
+    """Kept with the structure, which lives as long as the definition's version."""
+    if structure.validated is None:
+        structure.validated = rules.has_rules(structure.raw or {})
+    return bool(structure.validated)
 
 
 def _invalid(path: str, value: Any, text: str) -> Cause:
