@@ -36,7 +36,10 @@ class Diagnosis:
         """The text of the event and the condition."""
         if not self.nodes:
             return NO_NODES
-        text = fit_error(self.nodes, self.refusal or listed(self.reasons))
+        if self.refusal:
+            # What preemption says then is that it has no state of the plugins that were not reached; odd, but it is the text.
+            return f"{fit_error(self.nodes, self.refusal)} not found"
+        text = fit_error(self.nodes, listed(self.reasons))
         return f"{text} {NO_CLAIMS}, preemption: {preemption}" if preemption else text
 
 

@@ -10,7 +10,7 @@ from kubelite.scheduler.framework import Filter, Framework, Score
 from kubelite.scheduler.owners import Owners
 from kubelite.scheduler.plugins.imagelocality import ImageLocality
 from kubelite.scheduler.plugins.interpodaffinity import InterPodAffinity
-from kubelite.scheduler.plugins.nodeaffinity import NodeAffinity
+from kubelite.scheduler.plugins.nodeaffinity import NamedNodes, NodeAffinity
 from kubelite.scheduler.plugins.nodename import NodeName
 from kubelite.scheduler.plugins.nodeports import NodePorts
 from kubelite.scheduler.plugins.noderesources import BalancedAllocation, NodeResourcesFit
@@ -25,7 +25,7 @@ def default(owners: Owners, volumes: Volumes) -> Framework:
     """The plugins of the default profile. `owners` and `volumes` are what they look at beside nodes and pods."""
     taints, affinity, fit = TaintToleration(), NodeAffinity(), NodeResourcesFit()
     spread, inter_pod = PodTopologySpread(owners), InterPodAffinity()
-    filters: list[Filter] = [NodeUnschedulable(), NodeName(), taints, affinity, NodePorts(), fit]
+    filters: list[Filter] = [NamedNodes(), NodeUnschedulable(), NodeName(), taints, affinity, NodePorts(), fit]
     filters += [VolumeBinding(volumes), spread, inter_pod]
     scores: list[Score] = [taints, affinity, fit, spread, inter_pod, BalancedAllocation(), ImageLocality()]
     return Framework(filters, scores)

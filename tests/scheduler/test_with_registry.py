@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,14 +12,24 @@ import pytest_asyncio
 from kubelite.api.loopback import LoopbackClient
 from kubelite.client.informers import Informer, Informers
 from kubelite.meta.types import Obj
-from kubelite.registry.contract import AllowAll
+from kubelite.registry.contract import AllowAll, Attributes
 from kubelite.registry.registry import Registry
 from kubelite.scheduler.scheduler import Scheduler
 from kubelite.schema import builtin
 from kubelite.store.sqlite import SqliteStore
-from tests.scheduler import objects
+from tests.scheduler import objects, scenario
 
 pytestmark = pytest.mark.slow
+
+
+class Priorities(AllowAll):
+    """The one thing of admission that the scenario needs."""
+
+    async def mutate(self, attributes: Attributes) -> Obj | None:
+        obj = attributes.obj
+        if obj and attributes.target.kind.kind == "Pod" and (obj.get("spec") or {}).get("priorityClassName"):
+            return {**obj, "spec": {**obj["spec"], "priority": scenario.PRIORITY}}
+        return obj
 
 
 class Server:
@@ -54,7 +65,7 @@ class Server:
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     store, kinds = SqliteStore(tmp_path / "store.db"), builtin.kinds()
     await store.start()
-    registry = Registry(store, kinds, AllowAll())
+    registry = Registry(store, kinds, Priorities())
     await registry.start()
     client = LoopbackClient(registry, kinds)
     informers = Informers(client)
@@ -110,3 +121,8 @@ async def test_preemption_marks_and_deletes_the_victim_and_nominates_the_node(se
     await server.client.delete("pods", "low", "default", grace_period_s=0)  # as its node would, once it has ended
     pod = await server.until(server.pods, lambda p: p["metadata"]["name"] == "high" and p["spec"].get("nodeName"))
     assert pod["spec"]["nodeName"] == "n1"
+
+
+async def test_outcomes_and_their_texts_are_those_of_kubernetes(server: Server) -> None:
+    expected = json.loads((Path(__file__).parent / "kubernetes-1.34.json").read_text())
+    assert await scenario.outcomes(server.client) == expected

@@ -67,6 +67,35 @@ def required(snapshot: Snapshot, template: Template) -> Mask:
     return mask
 
 
+def named_nodes(template: Template) -> set[str] | None:
+    """The nodes that the required affinity names, where each of its terms names some: what a DaemonSet's pods have."""
+    names: set[str] = set()
+    for term in template.required_node_terms or ({},):
+        found = [set(f.get("values") or ()) for f in term.get("matchFields") or () if f.get("operator") == "In"]
+        if not found:
+            return None
+        names |= set.intersection(*found)
+    return names
+
+
+class NamedNodes:
+    """The part of NodeAffinity that Kubernetes does before all filters: nodes that are not named are not looked at."""
+
+    name: ClassVar = "NodeAffinity"
+    scope: ClassVar = Scope.NODES
+    events: ClassVar = frozenset((ClusterEvent.NODE_ADDED,))
+
+    def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
+        return named_nodes(template) is not None
+
+    def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
+        mask = np.ones(snapshot.size, np.bool_)
+        for name in named_nodes(template) or ():
+            if name in snapshot.rows:
+                mask[snapshot.rows[name]] = False
+        return [Failure("node(s) didn't satisfy plugin(s) [NodeAffinity]", mask[rows], unresolvable=True)]
+
+
 class NodeAffinity:
     name: ClassVar = "NodeAffinity"
     scope: ClassVar = Scope.NODES
