@@ -24,10 +24,8 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
     """
     media = negotiation.sent(request.headers.get("Content-Type", ""))
     body = await request.body()
-    obj = decoding.parse(body, media)
-    if not isinstance(obj, dict):
-        raise BadRequest(f"the body of the request is not an object: {type(obj).__name__}")
     api_version, name = expected(kind, request.info.subresource)
+    obj = decoding.parse(body, media, name)
     given_version, given_kind = obj.get("apiVersion"), obj.get("kind")
     if not given_version or not given_kind:
         obj = {**obj, "apiVersion": given_version or api_version, "kind": given_kind or name}
@@ -44,7 +42,10 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
         if repeated:
             texts = [f'duplicate field "{path}"' for path in repeated]
             if options.field_validation == "Strict":
-                raise BadRequest(f"strict decoding error: {', '.join(texts)}")
+                version = api_version.rpartition("/")[2]
+                raise BadRequest(
+                    f'{name} in version "{version}" cannot be handled as a {name}: strict decoding error: {", ".join(texts)}'
+                )
             options.warnings.extend(texts)
     return obj
 
