@@ -11,7 +11,7 @@ from kubelite.meta import errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import metadata
+from kubelite.registry.validation import admissionregistration, metadata
 from kubelite.registry.validation.metadata import IMMUTABLE
 
 
@@ -95,6 +95,9 @@ class WebhookStrategy(Strategy):
     has_generation = True
     generation_paths = ("webhooks",)
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return admissionregistration.webhook_faults(obj)
+
 
 class PolicyStrategy(Strategy):
     """Admission policies."""
@@ -104,10 +107,16 @@ class PolicyStrategy(Strategy):
     has_generation = True
     initial_status: ClassVar[Obj | None] = {}
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return admissionregistration.policy_faults(obj)
+
 
 class PolicyBindingStrategy(Strategy):
     allow_unconditional_update = False
     has_generation = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return admissionregistration.binding_faults(obj)
 
 
 class FlowStrategy(Strategy):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields, selectors
+from kubelite.registry.validation import fields
 from kubelite.schema import expressions
 
 _SIDE_EFFECTS = ("None", "NoneOnDryRun")
@@ -43,9 +43,8 @@ def policy_faults(policy: Obj) -> list[Cause]:
     found: list[Cause] = []
     declared = [*POLICY_VARIABLES, *(["params"] if spec.get("paramKind") else [])]
     if spec.get("paramKind"):
-        for field in ("apiVersion", "kind"):
-            if not spec["paramKind"].get(field):
-                found.append(errors.required(f"spec.paramKind.{field}"))
+        missing = (field for field in ("apiVersion", "kind") if not spec["paramKind"].get(field))
+        found += [errors.required(f"spec.paramKind.{field}") for field in missing]
     constraints = spec.get("matchConstraints")
     if constraints is None:
         found.append(errors.required("spec.matchConstraints"))
@@ -63,7 +62,9 @@ def policy_faults(policy: Obj) -> list[Cause]:
     for number, validation in enumerate(validations):
         found += _validation_faults(validation, f"spec.validations[{number}]", declared)
     if len(annotations) > MAX_ANNOTATIONS:
-        found.append(errors.invalid("spec.auditAnnotations", annotations, f"must not have more than {MAX_ANNOTATIONS} auditAnnotations"))
+        found.append(
+            errors.invalid("spec.auditAnnotations", annotations, f"must not have more than {MAX_ANNOTATIONS} auditAnnotations")
+        )
     return found + _annotation_faults(annotations, declared)
 
 
@@ -221,7 +222,7 @@ def _selector_faults(holder: Obj, path: str) -> list[Cause]:
     found: list[Cause] = []
     for field in ("namespaceSelector", "objectSelector"):
         if holder.get(field):
-            found += selectors.label_selector(holder[field], f"{path}.{field}")
+            found += fields.label_selector(holder[field], f"{path}.{field}")
     return found
 
 
