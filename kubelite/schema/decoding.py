@@ -64,9 +64,9 @@ def parse_value(body: bytes, content_type: str = JSON) -> Any:
 
         return protobuf.decode(body)
     if media == YAML or media.endswith("+yaml"):
-        return _parse_json(body) if body.lstrip()[:1] == b"{" else _parse_yaml(body)
+        return parse_json(body) if body.lstrip()[:1] == b"{" else _parse_yaml(body)
     if media == JSON or media.endswith("+json"):
-        return _parse_json(body)
+        return parse_json(body)
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: {', '.join(MEDIA_TYPES)}"
     )
@@ -133,7 +133,12 @@ def _unreadable(detail: str) -> BadRequest:
     return BadRequest(f"couldn't get version/kind; json parse error: {detail}")
 
 
-def _parse_json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """Any JSON value, within the limit on depth.
+
+    Raises:
+        BadRequest: it is none.
+    """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as e:

@@ -9,15 +9,13 @@ Source: apimachinery pkg/runtime/serializer/protobuf and the wire format of prot
 import base64
 import struct
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
-
-import orjson
 
 from kubelite.meta import times
 from kubelite.meta.errors import BadRequest
 from kubelite.meta.types import Obj
-from kubelite.schema import builtin, facts
+from kubelite.schema import builtin, decoding, facts
 
 PREFIX = b"k8s\x00"
 _MAX_DEPTH = 200
@@ -37,11 +35,12 @@ def decode(body: bytes) -> Obj:
     if len(body) == 4:
         raise BadRequest("empty body")
     try:
-        return _unwrapped(memoryview(body)[4:], 0)
+        return _unwrapped(body[4:], 0)
     except (ValueError, IndexError, struct.error) as e:
         raise BadRequest(f"the protobuf body can't be read: {e or 'unexpected EOF'}") from None
 
 
+@lru_cache(maxsize=512)
 def type_of(api_version: str, kind: str) -> str:
     """The name in `facts` of a kind's messages; empty where it has none."""
     group, _, version = api_version.rpartition("/")
@@ -52,9 +51,9 @@ def type_of(api_version: str, kind: str) -> str:
     return name if facts.known(name) else ""
 
 
-def _unwrapped(data: memoryview, depth: int) -> Obj:
+def _unwrapped(data: bytes, depth: int) -> Obj:
     api_version = kind = media = ""
-    raw = memoryview(b"")
+    raw = b""
     for number, value in _fields(data):
         if number == 1:
             for inner, text in _fields(value):
@@ -67,7 +66,7 @@ def _unwrapped(data: memoryview, depth: int) -> Obj:
         elif number == 4:
             media = _text(value)
     if media == "application/json":
-        obj: Obj = orjson.loads(raw)
+        obj: Obj = decoding.parse_json(raw)
         return obj
     name = type_of(api_version, kind)
     if not name:
@@ -75,32 +74,39 @@ def _unwrapped(data: memoryview, depth: int) -> Obj:
     return {"apiVersion": api_version, "kind": kind, **_message(name, raw, depth)}
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """Each field's number and value: an int for varints and fixed ones, a slice for what has a length."""
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Each field's number and value: an int for varints and fixed ones, bytes for what has a length."""
     position, end = 0, len(data)
     while position < end:
-        tag, position = _varint(data, position)
-        number, wire = tag >> 3, tag & 7
+        # most numbers are one byte long
+        tag = data[position]
+        position += 1
+        if tag > 0x7F:
+            tag, position = _varint(data, position - 1)
+        wire = tag & 7
         if wire == 2:
-            length, position = _varint(data, position)
-            if position + length > end:
+            length = data[position]
+            position += 1
+            if length > 0x7F:
+                length, position = _varint(data, position - 1)
+            start, position = position, position + length
+            if position > end:
                 raise ValueError("unexpected EOF")
-            yield number, data[position : position + length]
-            position += length
+            yield tag >> 3, data[start:position]
         elif wire == 0:
             value, position = _varint(data, position)
-            yield number, value
+            yield tag >> 3, value
         elif wire == 1:
-            yield number, struct.unpack_from("<Q", data, position)[0]
+            yield tag >> 3, struct.unpack_from("<Q", data, position)[0]
             position += 8
         elif wire == 5:
-            yield number, struct.unpack_from("<I", data, position)[0]
+            yield tag >> 3, struct.unpack_from("<I", data, position)[0]
             position += 4
         else:
             raise ValueError(f"proto: illegal wireType {wire}")
 
 
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
+def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[position]
@@ -118,7 +124,7 @@ def _by_number(name: str) -> dict[int, facts.Field]:
     return {field.number: field for field in facts.fields(name)}
 
 
-def _message(name: str, data: memoryview, depth: int) -> Obj:
+def _message(name: str, data: bytes, depth: int) -> Obj:
     if depth > _MAX_DEPTH:
         raise ValueError("exceeded max depth")
     known = _by_number(name)
@@ -136,7 +142,7 @@ def _message(name: str, data: memoryview, depth: int) -> Obj:
             obj[field.name] = [_value(field.type, item, depth) for number, item in _fields(value) if number == 1]
         elif field.is_list:
             items = obj.setdefault(field.name, [])
-            if isinstance(value, memoryview) and field.type in ("int32", "int64", "bool"):
+            if isinstance(value, bytes) and field.type in ("int32", "int64", "bool"):
                 items += [_value(field.type, item, depth) for item in _packed(value)]
             else:
                 items.append(_value(field.type, value, depth))
@@ -148,14 +154,14 @@ def _message(name: str, data: memoryview, depth: int) -> Obj:
     return obj
 
 
-def _packed(data: memoryview) -> Iterator[int]:
+def _packed(data: bytes) -> Iterator[int]:
     position = 0
     while position < len(data):
         value, position = _varint(data, position)
         yield value
 
 
-def _entry(field: facts.Field, data: memoryview, depth: int) -> tuple[str, Any]:
+def _entry(field: facts.Field, data: bytes, depth: int) -> tuple[str, Any]:
     key = ""
     item: Any = None
     for number, value in _fields(data):
@@ -177,30 +183,30 @@ def _text(data: Any) -> str:
 
 def _value(kind: str, value: Any, depth: int) -> Any:
     if kind == "string":
-        return _text(value)
+        return str(value, "utf-8", "replace")
     if kind == "int32" or kind == "int64":
         return value - (1 << 64) if value >= 1 << 63 else value
     read = _READERS.get(kind)
     return read(value, depth) if read is not None else _message(kind, value, depth + 1)
 
 
-def _only(data: memoryview) -> dict[int, Any]:
+def _only(data: bytes) -> dict[int, Any]:
     return dict(_fields(data))
 
 
-def _json(data: memoryview, depth: int) -> Any:
+def _json(data: bytes, depth: int) -> Any:
     raw = _only(data).get(1)
     if raw is None:
         return None
-    return _unwrapped(raw[4:], depth + 1) if raw[:4] == PREFIX else orjson.loads(raw)
+    return _unwrapped(raw[4:], depth + 1) if raw[:4] == PREFIX else decoding.parse_json(raw)
 
 
-def _time(data: memoryview, depth: int) -> str | None:
+def _time(data: bytes, depth: int) -> str | None:
     found = _only(data)
     return times.format_time(_signed(found.get(1, 0))) if found else None
 
 
-def _micro_time(data: memoryview, depth: int) -> str | None:
+def _micro_time(data: bytes, depth: int) -> str | None:
     found = _only(data)
     if not found:
         return None
@@ -212,14 +218,14 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _int_or_string(data: memoryview, depth: int) -> int | str:
+def _int_or_string(data: bytes, depth: int) -> int | str:
     found = _only(data)
     if found.get(1, 0) == 1:
         return _text(found.get(3, b""))
     return _signed(found.get(2, 0))
 
 
-def _schema_or_array(data: memoryview, depth: int) -> Any:
+def _schema_or_array(data: bytes, depth: int) -> Any:
     schemas = [value for number, value in _fields(data) if number == 2]
     if schemas:
         return [_message(_SCHEMA, value, depth + 1) for value in schemas]
@@ -227,12 +233,12 @@ def _schema_or_array(data: memoryview, depth: int) -> Any:
     return None if single is None else _message(_SCHEMA, single, depth + 1)
 
 
-def _schema_or_bool(data: memoryview, depth: int) -> Any:
+def _schema_or_bool(data: bytes, depth: int) -> Any:
     found = _only(data)
     return _message(_SCHEMA, found[2], depth + 1) if 2 in found else bool(found.get(1, 0))
 
 
-def _schema_or_texts(data: memoryview, depth: int) -> Any:
+def _schema_or_texts(data: bytes, depth: int) -> Any:
     found = _only(data)
     if 1 in found:
         return _message(_SCHEMA, found[1], depth + 1)

@@ -131,6 +131,13 @@ def test_deep_messages_are_refused() -> None:
         protobuf.decode(body)
 
 
+def test_deep_json_within_a_message_is_refused() -> None:
+    raw = b'{"a":' * 300 + b"1" + b"}" * 300
+    revision = field(2, field(1, raw))
+    with pytest.raises(BadRequest, match="max depth"):
+        protobuf.decode(envelope("apps/v1", "ControllerRevision", revision))
+
+
 def test_every_built_in_kind_has_its_messages() -> None:
     rows: list[Any] = list(builtin.kinds())
     assert all(protobuf.type_of(kind.api_version, kind.kind) for kind in rows)
