@@ -5,9 +5,12 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
+from kubelite.controllers.certificates import CertificateApproval, CertificateCleaner, CertificateSigning
+from kubelite.controllers.clusterroles import ClusterRoleAggregation
 from kubelite.controllers.cronjobs import CronJobs, FinishedJobs
 from kubelite.controllers.daemonsets import DaemonSets
 from kubelite.controllers.deployments import Deployments
+from kubelite.controllers.disruption import Disruptions
 from kubelite.controllers.endpoints import EndpointsController
 from kubelite.controllers.endpointslices import EndpointSlices
 from kubelite.controllers.environment import Environment, Settings
@@ -18,10 +21,15 @@ from kubelite.controllers.mirroring import EndpointSliceMirroring
 from kubelite.controllers.namespaces import Namespaces
 from kubelite.controllers.nodes import NodeLifecycle, NodeNetworks
 from kubelite.controllers.podgc import PodCollector
+from kubelite.controllers.policystatus import PolicyStatus
+from kubelite.controllers.quotas import Quotas
 from kubelite.controllers.reconciler import Controller
 from kubelite.controllers.replicasets import ReplicaSets, ReplicationControllers
 from kubelite.controllers.serviceaccounts import DefaultAccounts, RootCertificates
+from kubelite.controllers.servicecidrs import ServiceCidrs
 from kubelite.controllers.statefulsets import StatefulSets
+from kubelite.controllers.tokens import AccountTokens, JoinTokens
+from kubelite.controllers.volumes import ClaimProtection, EphemeralVolumes, VolumeBinder, VolumeProtection
 
 log = structlog.get_logger()
 
@@ -47,6 +55,20 @@ CONTROLLERS: Mapping[str, type[Controller]] = {
         NodeNetworks,
         TaintEviction,
         PodCollector,
+        CertificateApproval,
+        CertificateCleaner,
+        CertificateSigning,
+        ClusterRoleAggregation,
+        Disruptions,
+        Quotas,
+        PolicyStatus,
+        ServiceCidrs,
+        AccountTokens,
+        JoinTokens,
+        ClaimProtection,
+        EphemeralVolumes,
+        VolumeBinder,
+        VolumeProtection,
         GarbageCollector,
     )
 }

@@ -113,6 +113,7 @@ class GarbageCollector(Controller):
             unsubscribe()
         for node in self._graph.of_resource(resource):
             self._gone(node.uid)
+        self.env.informers.forget(resource)
 
     def _see(self, resource: str, old: Obj | None, new: Obj | None) -> None:
         if new is not None:
