@@ -247,7 +247,7 @@ def _v2(operation: _Operation, schemas: Schemas) -> dict[str, Any]:
         ]
         body = _body_of(operation)
         if body:
-            entry = {"name": "body", "in": "body", "schema": schemas.reference(body)}
+            entry: dict[str, Any] = {"name": "body", "in": "body", "schema": schemas.reference(body)}
             if operation.verb in ("create", "update", "patch"):
                 entry["required"] = True
             parameters.insert(0, entry)

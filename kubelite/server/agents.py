@@ -121,7 +121,7 @@ async def import_images(runtime: Runtime, directory: Path, data_dir: Path) -> No
     if not archives:
         log.warning("no_images_found", directory=str(directory))
     for archive in archives:
-        digest = await asyncio.to_thread(lambda path=archive: hashlib.sha256(path.read_bytes()).hexdigest())
+        digest = await asyncio.to_thread(_digest, archive)
         if digest not in known:
             names = await _import(runtime, archive)
             known.add(digest)
@@ -148,6 +148,10 @@ async def chunks_of(path: Path) -> AsyncIterator[bytes]:
             yield chunk
     finally:
         file.close()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read(path: Path) -> str:

@@ -6,6 +6,7 @@ off before its revision is compacted.
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from kubelite.schema.kinds import Kind
 
 if TYPE_CHECKING:
     from kubelite.api.app import Api
-    from kubelite.registry.watch import RegistryWatch
+    from kubelite.registry.watch import RegistryWatch, WatchItem
 
 #: A watch that names no timeout ends after this long, or up to twice as long, so that clients don't all come back at once.
 MIN_TIMEOUT_S = 1800.0
@@ -54,7 +55,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
 
 async def _pump(api: "Api", request: Request, kind: Kind, watch: "RegistryWatch", media: Media, timeout_s: float) -> None:
     connection = request.connection
-    frame = watch.frame
+    frame: Callable[[WatchItem], bytes] = watch.frame
     if media.form:
         from kubelite.api import tables
 
