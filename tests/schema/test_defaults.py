@@ -130,7 +130,7 @@ def test_workloads_get_their_strategies() -> None:
         deployment
         == {
             "replicas": 1,
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
             "revisionHistoryLimit": 10,
             "progressDeadlineSeconds": 600,
         }
