@@ -173,7 +173,7 @@ class Framework:
 
     def _update_rows(self, snapshot: Snapshot, template: Template, state: State) -> None:
         changed = None if state.position < 0 else snapshot.changed_since(state.position)
-        rows: Rows = ALL if changed is None else np.unique(np.array(changed, np.int64))
+        rows: Rows = ALL if changed is None else _as_rows(set(changed))
         if changed is None:
             state.rows_pass = np.ones(snapshot.size, np.bool_)
             state.row_scores = np.zeros(snapshot.size, np.float64)
@@ -189,3 +189,11 @@ class Framework:
         state.rows_pass[rows] = passing
         state.row_scores[rows] = total
         state.position = snapshot.position
+
+
+def _as_rows(numbers: set[int]) -> Rows:
+    """One row, the common case between two decisions, is a slice: NumPy takes a view of it instead of a copy."""
+    if len(numbers) == 1:
+        (number,) = numbers
+        return slice(number, number + 1)
+    return np.array(sorted(numbers), np.int64)

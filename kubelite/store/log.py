@@ -78,6 +78,11 @@ class Loaded:
 class Connection(aiosqlite.Connection):
     """An aiosqlite connection that runs a whole function on its thread: one hop, however many statements."""
 
+    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connector, iter_chunk_size=64)
+        # A process that fails before it has closed the store must still end; to the data that is as a kill is.
+        self._thread.daemon = True
+
     async def run(self, function: Callable[..., T], *args: object) -> T:
         result: T = await self._execute(function, self._conn, *args)  # type: ignore[no-untyped-call]  # aiosqlite has no types here
         return result
@@ -194,7 +199,7 @@ async def connect(path: Path) -> Connection:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    connection = Connection(connector, iter_chunk_size=64)
+    connection = Connection(connector)
     await connection
     return connection
 

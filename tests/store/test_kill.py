@@ -29,6 +29,24 @@ async def write_and_kill(path: Path, after_s: float) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
 
 
+async def test_a_process_that_fails_without_stopping_the_store_ends(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.store.killed_writer",
+        str(tmp_path / "store.db"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    rest = asyncio.create_task(process.stdout.read())
+    process.send_signal(signal.SIGINT)  # KeyboardInterrupt, which nobody handles
+    async with asyncio.timeout(10):
+        assert await process.wait() != 0
+        await rest
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_every_acknowledged_write_is_found_after_a_hundred_kills(tmp_path: Path) -> None:

@@ -14,10 +14,14 @@ from kubelite.scheduler.snapshot import Floats, Ints, Mask, Snapshot
 from kubelite.scheduler.templates import Template
 
 
-def _free_share(offered: Ints, used: Ints) -> Floats:
-    share = (offered - used) / np.maximum(offered, 1)
-    result: Floats = np.maximum(share, 0.0)
+def _used_share(offered: Ints, used: Ints) -> Floats:
+    """At most 1; 1 too for what a node doesn't have."""
+    result: Floats = np.minimum(np.maximum(used, 1) / np.maximum(offered, 1), 1.0)
     return result
+
+
+def _free_share(offered: Ints, used: Ints) -> Floats:
+    return 1.0 - _used_share(offered, used)
 
 
 class NodeResourcesFit:
@@ -54,10 +58,12 @@ class NodeResourcesFit:
         cpu, memory_bytes = snapshot.allocatable["cpu"][rows], snapshot.allocatable["memory"][rows]
         total = _free_share(cpu, snapshot.compared_cpu[rows] + template.compared_cpu)
         total += _free_share(memory_bytes, snapshot.compared_memory[rows] + template.compared_memory)
+        total *= MAX_SCORE / 2
         # A resource that a node doesn't have doesn't count.
-        known = np.maximum((cpu > 0).astype(np.int64) + (memory_bytes > 0), 1)
-        result: Floats = MAX_SCORE * total / known
-        return result
+        lacking = (cpu == 0) ^ (memory_bytes == 0)
+        if lacking.any():
+            total[lacking] *= 2
+        return total
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         return scores
@@ -74,16 +80,13 @@ class BalancedAllocation:
         return "cpu" in template.requests or "memory" in template.requests
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
-        shares = []
-        missing = np.zeros(0, np.bool_)
-        for name in ("cpu", "memory"):
-            offered = snapshot.allocatable[name][rows]
-            used = snapshot.requested[name][rows] + template.requests.get(name, 0)
-            shares.append(np.minimum(used / np.maximum(offered, 1), 1.0))
-            missing = (offered == 0) if not missing.size else missing | (offered == 0)
-        deviation = np.abs(shares[0] - shares[1]) / 2
-        deviation[missing] = 0.0
-        result: Floats = MAX_SCORE * (1.0 - deviation)
+        cpu, memory_bytes = snapshot.allocatable["cpu"][rows], snapshot.allocatable["memory"][rows]
+        difference = _used_share(cpu, snapshot.requested["cpu"][rows] + template.requests.get("cpu", 0))
+        difference -= _used_share(memory_bytes, snapshot.requested["memory"][rows] + template.requests.get("memory", 0))
+        missing = (cpu == 0) | (memory_bytes == 0)
+        if missing.any():
+            difference[missing] = 0.0
+        result: Floats = MAX_SCORE - MAX_SCORE / 2 * np.abs(difference)
         return result
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
