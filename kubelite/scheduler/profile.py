@@ -18,6 +18,7 @@ from kubelite.scheduler.plugins.nodeunschedulable import NodeUnschedulable
 from kubelite.scheduler.plugins.podtopologyspread import PodTopologySpread
 from kubelite.scheduler.plugins.tainttoleration import TaintToleration
 from kubelite.scheduler.plugins.volumebinding import VolumeBinding
+from kubelite.scheduler.plugins.volumerestrictions import VolumeRestrictions
 from kubelite.scheduler.volumes import Volumes
 
 
@@ -26,6 +27,6 @@ def default(owners: Owners, volumes: Volumes) -> Framework:
     taints, affinity, fit = TaintToleration(), NodeAffinity(), NodeResourcesFit()
     spread, inter_pod = PodTopologySpread(owners), InterPodAffinity()
     filters: list[Filter] = [NamedNodes(), NodeUnschedulable(), NodeName(), taints, affinity, NodePorts(), fit]
-    filters += [VolumeBinding(volumes), spread, inter_pod]
+    filters += [VolumeRestrictions(volumes), VolumeBinding(volumes), spread, inter_pod]
     scores: list[Score] = [taints, affinity, fit, spread, inter_pod, BalancedAllocation(), ImageLocality()]
     return Framework(filters, scores)

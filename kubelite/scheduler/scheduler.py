@@ -79,6 +79,8 @@ class Scheduler:
         #: Set while it follows the cluster and places pods.
         self.ready = asyncio.Event()
         self._writes = asyncio.Semaphore(MAX_WRITES)
+        #: Bindings that wait minutes for volumes, perhaps: they take no slot from the others.
+        self._slow_writes: list[Write] = []
         self._counts = {"scheduled": 0, "unschedulable": 0, "errors": 0, "preemptions": 0}
 
     async def run(self) -> None:
@@ -122,17 +124,21 @@ class Scheduler:
                     writes.append(write)
             for write in writes:
                 await self._writes.acquire()
-                group.create_task(self._guarded(write), name="scheduler-write")
+                group.create_task(self._guarded(write, self._writes), name="scheduler-write")
+            for write in self._slow_writes:
+                group.create_task(self._guarded(write, None), name="scheduler-volumes")
+            self._slow_writes.clear()
             await asyncio.sleep(0)
 
-    async def _guarded(self, write: Write) -> None:
+    async def _guarded(self, write: Write, slots: asyncio.Semaphore | None) -> None:
         try:
             await write()
         except Exception:  # one pod's fault must not end the scheduler
             self._counts["errors"] += 1
             log.exception("scheduler_write_failed")
         finally:
-            self._writes.release()
+            if slots is not None:
+                slots.release()
 
     def _attempt(self, queued: QueuedPod) -> Write | None:
         """Decides about one pod; returns what is to be written."""
@@ -157,7 +163,11 @@ class Scheduler:
                 if bindings:
                     cluster.framework.forget()
             cluster.assume(pod, decision.node)
-            return partial(self._bind, queued, decision.node, bindings)
+            write = partial(self._bind, queued, decision.node, bindings)
+            if bindings:
+                self._slow_writes.append(write)
+                return None
+            return write
         assert decision.diagnosis is not None
         return self._unschedulable(queued, decision.diagnosis)
 

@@ -135,6 +135,8 @@ class Snapshot:
         #: Pods of nodes that we don't know (yet, or any more), by node.
         self._orphans: dict[str, dict[str, PodInfo]] = {}
         self.ports: dict[tuple[str, int], dict[int, list[str]]] = {}
+        #: How many pods there are that use a claim, by namespace and name.
+        self.claim_users: dict[tuple[str, str], int] = {}
         self.images: dict[str, dict[int, int]] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
 
@@ -371,6 +373,12 @@ class Snapshot:
         self.compared_memory[row] += sign * template.compared_memory
         for protocol, port, address in template.host_ports:
             self._count_port((protocol, port), row, address, sign)
+        for claim in template.claims:
+            users = self.claim_users.get((template.namespace, claim), 0) + sign
+            if users:
+                self.claim_users[template.namespace, claim] = users
+            else:
+                del self.claim_users[template.namespace, claim]
         for counter in self._counters_of(info):
             counter.add(row, sign)
         terms = template.terms

@@ -341,6 +341,19 @@ class TestVolumes:
             "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind."
         )
 
+    def test_a_claim_for_one_pod_alone_holds_a_second_one_back(self) -> None:
+        world = World(node("n1"), node("n2"))
+        claim = self.claim("data", volumeName="v1", accessModes=["ReadWriteOncePod"])
+        claim["status"]["phase"] = "Bound"
+        world.volumes.claim_changed(None, claim)
+        world.volumes.volume_changed(None, self.volume("v1", "n2"))
+        assert world.place(self.user("data")) == "n2"
+        second = self.user("data")
+        second["metadata"] = {**second["metadata"], "name": "b", "uid": "b"}
+        assert "2 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod" in world.place(second)
+        world.snapshot.remove_pod("uid-default-a")
+        assert world.place(second) == "n2"
+
     def test_a_waiting_claim_with_a_provisioner_may_go_anywhere(self) -> None:
         world = World(node("n1"), node("n2"))
         storage_class = {"metadata": {"name": "fast"}, "provisioner": "example.com/fast"}

@@ -206,3 +206,24 @@ async def test_what_runs_already_counts_from_the_start(rig: Rig) -> None:
     rig.cluster.put("nodes", node("n1", cpu="1"))
     rig.cluster.put("pods", pod("new", cpu="1"))
     assert "1 Insufficient cpu" in (await rig.events_of("FailedScheduling"))[0]
+
+
+async def test_a_pod_is_bound_after_its_waiting_claim_has_its_volume(rig: Rig) -> None:
+    meta = {"name": "data", "namespace": "default"}
+    claim = {"metadata": meta, "spec": {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"]}, "status": {}}
+    storage_class = {"metadata": {"name": "fast"}, "provisioner": "example.com/fast"}
+    rig.cluster.put("storageclasses.storage.k8s.io", {**storage_class, "volumeBindingMode": "WaitForFirstConsumer"})
+    rig.cluster.put("persistentvolumeclaims", claim)
+    rig.cluster.put("nodes", node("n1"))
+    rig.cluster.put("pods", pod("web", volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]))
+    claims = rig.cluster.objects["persistentvolumeclaims"]
+    selected = "volume.kubernetes.io/selected-node"
+    await rig.cluster.wait_for(lambda: selected in (claims["default", "data"]["metadata"].get("annotations") or {}))
+    assert claims["default", "data"]["metadata"]["annotations"][selected] == "n1"
+    await rig.settle()
+    assert rig.cluster.node_of("web") == ""
+    chosen = claims["default", "data"]
+    rig.cluster.put(
+        "persistentvolumeclaims", {**chosen, "spec": {**chosen["spec"], "volumeName": "v1"}, "status": {"phase": "Bound"}}
+    )
+    assert await rig.bound("web") == "n1"
