@@ -203,8 +203,8 @@ def _plan_group(
     # Slices that change anyway take new endpoints first, the fuller ones before the emptier, so that few change.
     order = sorted(range(len(contents)), key=lambda i: (not contents[i][2], -len(contents[i][1])))
     for index in order:
-        each, kept, differs = contents[index]
-        if rest and len(kept) < PER_SLICE and (differs or kept):
+        each, kept, _ = contents[index]
+        if rest and len(kept) < PER_SLICE:
             room = PER_SLICE - len(kept)
             kept += rest[:room]
             rest = rest[room:]
