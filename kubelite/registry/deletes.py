@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kubelite.meta import errors, times
+from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry import faults, strategies
 from kubelite.registry.contract import Attributes, DeleteOptions, ListOptions, Target, WriteOptions
@@ -120,8 +121,8 @@ def check_options(wanted: DeleteOptions) -> None:
     """Raises Invalid for a propagation policy that there is not."""
     policy = wanted.propagation_policy
     if policy is not None and policy not in ("Orphan", "Background", "Foreground"):
-        allowed = ("Foreground", "Background", "Orphan", "nil")
-        cause = errors.not_supported("propagationPolicy", policy, allowed)
+        text = f'Unsupported value: "{policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
+        cause = Cause("propagationPolicy", "FieldValueNotSupported", text)
         raise errors.Invalid.of("meta.k8s.io", "DeleteOptions", "", [cause])
 
 

@@ -83,7 +83,12 @@ async def get(registry: "Registry", target: Target, resource_version: str = "") 
     """The object in the target's version. Raises NotFound, and Timeout where the revision asked for does not come."""
     store = registry.store
     if resource_version:
-        await wait_fresh(store, parse_revision(resource_version))
+        try:
+            asked = parse_revision(resource_version)
+        except errors.BadRequest as e:
+            # a get, unlike a list, does not say whose fault it is
+            raise errors.ApiError(e.message.removeprefix("invalid resource version: "), reason="", code=500) from e
+        await wait_fresh(store, asked)
     kind = target.kind
     entry = store.get(kind.key(target.namespace, target.name))
     if entry is None:
@@ -103,7 +108,8 @@ def check_list(options: ListOptions) -> None:
         if options.continue_token:
             causes.append(errors.forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
         if match not in ("Exact", "NotOlderThan"):
-            causes.append(errors.not_supported("resourceVersionMatch", match, ("Exact", "NotOlderThan", "")))
+            text = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""'
+            causes.append(Cause("resourceVersionMatch", "FieldValueNotSupported", text))
         if match == "Exact" and options.resource_version == "0":
             causes.append(
                 errors.forbidden("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
@@ -215,7 +221,7 @@ def _encode_token(start: str, revision: Revision) -> str:
 
 def _decode_token(token: str, prefix: str) -> tuple[str, Revision]:
     """The key that the next page starts at, and the snapshot's revision (-1: whatever is there now)."""
-    fault = "continue key is not valid"
+    fault = "invalid continue token: continue key is not valid"
     try:
         decoded = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
         version, revision, start = decoded["v"], decoded["rv"], decoded["start"]

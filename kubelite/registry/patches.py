@@ -3,7 +3,7 @@
 Source: apiserver pkg/endpoints/handlers/patch.go, v0.34.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -35,17 +35,13 @@ async def patch(
 def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | None) -> Change:
     kind = target.kind
     try:
-        operations: Any = orjson.loads(sent.body)
-    except orjson.JSONDecodeError as e:
-        raise errors.BadRequest(f"error decoding patch: {e}") from e
-    if sent.form == "json":
-        if not isinstance(operations, list):
-            raise errors.BadRequest("error decoding patch: a JSON patch is a list of operations")
-    elif not isinstance(operations, dict):
-        raise errors.BadRequest(
-            f"error decoding patch: json: cannot unmarshal {checking.json_type(operations)} into Go value of type "
-            "map[string]interface {}"
-        )
+        operations = decoding.parse_json(sent.body)
+    except errors.BadRequest as e:
+        raise errors.BadRequest(f"error decoding patch: {e.message.rpartition('json parse error: ')[2]}") from e
+    if not isinstance(operations, list if sent.form == "json" else dict):
+        wanted = "[]handlers.jsonPatchOp" if sent.form == "json" else "map[string]interface {}"
+        seen = checking.json_type(operations)
+        raise errors.BadRequest(f"error decoding patch: json: cannot unmarshal {seen} into Go value of type {wanted}")
     if sent.form == "strategic" and kind.custom:
         raise errors.UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: "

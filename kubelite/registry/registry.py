@@ -20,7 +20,7 @@ from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Pa
 from kubelite.registry.entries import Entries
 from kubelite.registry.lists import Page
 from kubelite.registry.watch import RegistryWatch
-from kubelite.schema import checking, structure
+from kubelite.schema import checking, facts, structure
 from kubelite.schema.kinds import Kind, Kinds
 from kubelite.store.contract import Entry, Store
 
@@ -145,4 +145,17 @@ class Registry:
 @cache
 def _empty(definition: str) -> Obj:
     """What a new object is compared with: the parts that every object of its type has are not part of what a client set."""
-    return checking.normal(structure.of_definition(definition), {}) if definition else {"metadata": {}}
+    if not definition:
+        return {"metadata": {}}
+    empty = checking.normal(structure.of_definition(definition), {})
+    _add_lists(facts.name_of(definition), empty)
+    return empty
+
+
+def _add_lists(name: str, value: Obj) -> None:
+    """A list that is always written is there, empty, in a value that says nothing."""
+    for field in facts.json_fields(name).values():
+        if field.always and field.is_list:
+            value.setdefault(field.name, [])
+        elif field.is_message and isinstance(value.get(field.name), dict):
+            _add_lists(field.type, value[field.name])

@@ -159,7 +159,7 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
         strategy.prepare_create(request, obj)
         causes = strategy.validate(request, obj)
         causes += structural.validate(kind, obj, None, causes)
-        causes = metadata.validate(meta, kind.namespaced, strategy.name_faults) + causes
+        causes = metadata.validate(meta, kind.namespaced, strategy.name_faults, kind.custom) + causes
         write.refuse(request.name, causes)
         write.options.warnings += strategy.warnings(request, obj, None)
         await registry.admission.validate(write.attributes("CREATE", obj, None))
@@ -408,7 +408,7 @@ def _prepare(write: Write, new: Obj, old: Obj) -> None:
     _restore(meta, old_meta, "creationTimestamp")
     _restore(meta, old_meta, "deletionTimestamp")
     _restore(meta, old_meta, "deletionGracePeriodSeconds")
-    causes = metadata.validate_update(meta, old_meta)
+    causes = metadata.validate_update(meta, old_meta, kind.custom)
     specific = strategy.validate_update(request, new, old)
     causes += specific
     causes += structural.validate(kind, new, old, specific)

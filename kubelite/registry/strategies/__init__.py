@@ -148,6 +148,15 @@ class CustomStrategy(Strategy):
             obj.pop("status", None)
         obj["metadata"]["generation"] = 1
 
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        known = (old or {}).get("metadata", {}).get("finalizers") or ()
+        return [
+            f'metadata.finalizers: "{name}": prefer a domain-qualified finalizer name including a path (/) to avoid '
+            "accidental conflicts with other finalizer writers"
+            for name in new["metadata"].get("finalizers") or ()
+            if "/" not in name and name not in (*known, metadata.ORPHAN, metadata.FOREGROUND)
+        ]
+
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         has_status = "status" in request.kind.subresources
         if request.subresource == "status":

@@ -6,7 +6,7 @@ Source: kubernetes pkg/registry/core/pod/strategy.go, pkg/apis/core/helper/qos, 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kubelite.meta import names, quantities
+from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
@@ -93,7 +93,14 @@ class PodStrategy(Strategy):
         new["spec"] = spec
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return pods.check_pod(obj)
+        causes = pods.check_pod(obj)
+        spec = obj.get("spec") or {}
+        if spec.get("nodeName") and spec.get("schedulingGates"):
+            text = "cannot be set until all schedulingGates have been cleared"
+            causes.append(errors.forbidden("spec.nodeName", text))
+        if spec.get("ephemeralContainers"):
+            causes.append(errors.forbidden("spec.ephemeralContainers", "cannot be set on create"))
+        return causes
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         match request.subresource:

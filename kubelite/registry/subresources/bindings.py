@@ -51,11 +51,12 @@ def _node_of(binding: Obj) -> str:
     given = binding.get("target") or {}
     causes = []
     if given.get("kind") not in (None, "", "Node"):
-        causes.append(errors.not_supported("target.kind", given["kind"], ("Node", "<empty>")))
+        causes.append(f'target.kind: Unsupported value: "{given["kind"]}": supported values: "Node", "<empty>"')
     if not given.get("name"):
-        causes.append(errors.required("target.name"))
+        causes.append("target.name: Required value")
     if causes:
-        raise errors.Invalid.of("", "Binding", binding["metadata"].get("name", ""), causes)
+        text = causes[0] if len(causes) == 1 else f"[{', '.join(causes)}]"
+        raise errors.ApiError(text, reason="", code=500)  # the real server has no reason for it either
     return str(given["name"])
 
 

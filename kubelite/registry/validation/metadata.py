@@ -46,8 +46,8 @@ def path_segment_faults(name: str, prefix: bool) -> Sequence[str]:
     return names.path_segment(name, prefix)
 
 
-def validate(meta: Obj, namespaced: bool, name_faults: NameFaults) -> list[Cause]:
-    """The faults of a new object's metadata, its name generated already."""
+def validate(meta: Obj, namespaced: bool, name_faults: NameFaults, custom: bool = False) -> list[Cause]:
+    """The faults of a new object's metadata, its name generated already. Custom kinds may have unqualified finalizers."""
     causes: list[Cause] = []
     generate = meta.get("generateName")
     if generate:
@@ -68,19 +68,19 @@ def validate(meta: Obj, namespaced: bool, name_faults: NameFaults) -> list[Cause
     _common(meta, causes)
     finalizers = meta.get("finalizers")
     if finalizers:
-        validate_finalizers(finalizers, causes)
+        validate_finalizers(finalizers, causes, custom)
     return causes
 
 
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
-def validate_update(new: Obj, old: Obj) -> list[Cause]:
+def validate_update(new: Obj, old: Obj, custom: bool = False) -> list[Cause]:
     """The faults of an updated object's metadata against the stored one's."""
     causes: list[Cause] = []
     finalizers = new.get("finalizers")
     if finalizers and finalizers != old.get("finalizers"):
-        validate_finalizers(finalizers, causes)
+        validate_finalizers(finalizers, causes, custom)
         if old.get("deletionTimestamp"):
             fresh = sorted(set(finalizers) - set(old.get("finalizers") or ()))
             if fresh:
@@ -119,6 +119,9 @@ def _bytes(annotations: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
 
 
+_STANDARD_FINALIZERS = frozenset(("kubernetes", ORPHAN, FOREGROUND))
+
+
 def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -> None:
     for key, value in labels.items():
         faults = _qualified(key)
@@ -129,9 +132,13 @@ def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -
             causes += [errors.invalid(path, value, text) for text in faults]
 
 
-def validate_finalizers(finalizers: Sequence[str], causes: list[Cause]) -> None:
+def validate_finalizers(finalizers: Sequence[str], causes: list[Cause], custom: bool = False) -> None:
     for name in finalizers:
         causes += [errors.invalid("metadata.finalizers", name, text) for text in _qualified(name)]
+    for index, name in enumerate(() if custom else finalizers):
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            text = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.append(errors.invalid(f"metadata.finalizers[{index}]", name, text))
     if ORPHAN in finalizers and FOREGROUND in finalizers:
         text = f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"
         causes.append(errors.invalid("metadata.finalizers", list(finalizers), text))

@@ -126,8 +126,10 @@ def _shown(value: Any, text: str) -> Any:
 
 
 _RESERVED = frozenset(
-    ("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import")
-    + ("let", "loop", "package", "namespace", "return", "var", "void", "while")
+    re.split(
+        r"\s+",
+        "true false null in as break const continue else for function if import let loop package namespace return var void while",
+    )
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
