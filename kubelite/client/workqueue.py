@@ -35,6 +35,7 @@ class WorkQueue(Generic[K]):
         self._delayed: list[tuple[float, int, K]] = []
         self._sequence = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self._added = self._retried = 0
@@ -152,9 +153,11 @@ class WorkQueue(Generic[K]):
             return
         due = self._delayed[0][0]
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._timer_due <= due:
                 return
             self._timer.cancel()
+        # The handle isn't asked: uvloop hands out one without when() where the time has come already.
+        self._timer_due = due
         self._timer = asyncio.get_running_loop().call_at(due, self._fire)
 
     def _fire(self) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from kubelite.client.workqueue import ShutDown, WorkQueue
 
@@ -75,3 +76,15 @@ async def test_a_queue_that_is_shut_down_hands_out_what_it_has_and_then_ends_its
     assert await queue.get() == "a"
     with pytest.raises(ShutDown):
         await queue.get()
+
+
+def test_delays_that_are_over_at_once_can_follow_each_other_on_uvloop() -> None:
+    async def main() -> list[str]:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add_after("later", 0.05)
+        queue.add_after("a", 1e-9)
+        queue.add_after("b", 1e-9)
+        return [await queue.get(), await queue.get(), await queue.get()]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) == ["a", "b", "later"]
