@@ -49,8 +49,8 @@ class Api:
     informers: "Informers"
     discovery: Discovery
     openapi: "OpenApi"
-    #: Where clients reach this server: https://HOST:PORT.
-    address: str
+    #: Where clients reach this server, https://HOST:PORT; known once it listens.
+    address: str = ""
     #: The way to the nodes; None while there is none (an API server alone).
     nodes: "Nodes | None" = None
     #: The gRPC port for nodes, for those that know only this one's address.
@@ -60,6 +60,12 @@ class Api:
     metrics: Metrics = field(default_factory=Metrics)
     audit: AuditLog | None = None
     aggregated: Aggregated | None = None
+
+    def use_address(self, host: str, port: int) -> None:
+        """Takes the address that clients are to use."""
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = f"https://{shown}"
+        self.discovery.use_address(shown)
 
 
 class ApiServer:

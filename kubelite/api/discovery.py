@@ -50,9 +50,9 @@ def storage_version_hash(kind: Kind) -> str:
 class Discovery:
     """`aggregated` gives documents of groups that other servers serve, to be listed with ours."""
 
-    def __init__(self, kinds: Kinds, server_address: str, aggregated: Callable[[], Iterable[Obj]] = tuple) -> None:
+    def __init__(self, kinds: Kinds, aggregated: Callable[[], Iterable[Obj]] = tuple) -> None:
         self._kinds = kinds
-        self._address = server_address
+        self._address = ""
         self._aggregated = aggregated
         self._generation = -1
         self._documents: dict[str, tuple[bytes, str]] = {}
@@ -64,6 +64,11 @@ class Discovery:
     def aggregate(self, path: str, version: str) -> tuple[bytes, str] | None:
         """Every resource of `/api` or `/apis` in one APIGroupDiscoveryList."""
         return self._cached(f"{path}#{version}", lambda: self._everything(path, version))
+
+    def use_address(self, address: str) -> None:
+        """HOST:PORT of this server, which /api tells clients."""
+        self._address = address
+        self._documents.clear()
 
     def changed(self) -> None:
         """Forgets every document: what other servers serve has changed."""

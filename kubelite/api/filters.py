@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 
-from kubelite.api import handlers
+from kubelite.api import audit, handlers
 from kubelite.api.connections import Disconnected
 from kubelite.api.impersonation import impersonated
 from kubelite.api.requests import Reply, Request, RequestInfo, parse_path
@@ -60,6 +60,7 @@ class Chain:
         self._count += 1
         request.id = request.headers.get("Audit-Id", "")[:64] or f"{self._id_prefix}{self._count:012x}"
         request.user = _ANONYMOUS_USER
+        audit.current.set(request)
         request.info = RequestInfo(request.method.lower(), request.path)
         seat: Level | None = None
         reply: Reply | handlers.Streamed

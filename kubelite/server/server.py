@@ -13,7 +13,7 @@ import structlog
 from kubelite.admission import builtin as admission
 from kubelite.admission.webhook_calls import HttpCaller
 from kubelite.api.app import Api, ApiServer, server_tls
-from kubelite.api.audit import AuditLog
+from kubelite.api.audit import AuditLog, annotate
 from kubelite.api.discovery import Discovery
 from kubelite.api.handlers import token
 from kubelite.api.loopback import LoopbackClient
@@ -107,6 +107,7 @@ class Server:
                 "end what uses the port, or choose another with --https-port"
             ) from e
         self.port = bound[0][1]
+        self.api.use_address(self.advertise, self.port)
         supervisor.on_stop("api", lambda: server.stop(5.0))
         supervisor.run("api", server.run())
         services = ClusterServices(self.client, self.informers, settings, self.advertise, self.port)
@@ -145,7 +146,6 @@ class Server:
         return self.registry.parsed(entry) if entry is not None else None
 
     def _build_api(self) -> Api:
-        address = f"https://{self.advertise}:{self.settings.https_port}"
         api = Api(
             registry=self.registry,
             kinds=self.kinds,
@@ -155,9 +155,8 @@ class Server:
             issuer=self.tokens,
             client=self.client,
             informers=self.informers,
-            discovery=Discovery(self.kinds, address.removeprefix("https://")),
+            discovery=Discovery(self.kinds),
             openapi=OpenApi(self.kinds),
-            address=address,
         )
         if self.settings.audit_log:
             api.audit = AuditLog(self.settings.data_dir / "audit.log")
@@ -176,7 +175,7 @@ class Server:
         self._supervisor.on_stop("webhook connections", caller.close)
         configured = [
             EscalationCheck(self.rbac, self.authorizer),
-            *admission.configured_plugins(self.client, self.informers, permits, self.kinds, caller),
+            *admission.configured_plugins(self.client, self.informers, permits, self.kinds, caller, annotate),
         ]
         return admission.chain(self.client, self.informers, permits, configured=configured)
 

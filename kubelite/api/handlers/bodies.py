@@ -3,6 +3,8 @@
 Source: apiserver pkg/endpoints/handlers/create.go and rest.go (transformDecodeError), v0.34.
 """
 
+import orjson
+
 from kubelite.api import negotiation
 from kubelite.api.requests import Request
 from kubelite.meta.errors import BadRequest
@@ -11,7 +13,7 @@ from kubelite.registry.contract import WriteOptions
 from kubelite.schema import decoding
 from kubelite.schema.kinds import Kind
 
-_UNSTRUCTURED_LIMIT = 5
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Obj:
@@ -26,6 +28,8 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
     body = await request.body()
     api_version, name = expected(kind, request.info.subresource)
     obj = decoding.parse(body, media, name)
+    # What is as long as its parsed form written again has no key twice, which is nearly every body of a program.
+    may_repeat = media != _PROTOBUF and len(orjson.dumps(obj)) != len(body)
     given_version, given_kind = obj.get("apiVersion"), obj.get("kind")
     if not given_version or not given_kind:
         obj = {**obj, "apiVersion": given_version or api_version, "kind": given_kind or name}
@@ -37,7 +41,7 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
             f'{given_kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {name}: '
             f"converting ({given_kind}) to ({name}): unknown conversion"
         )
-    if options.field_validation != "Ignore" and media != "application/vnd.kubernetes.protobuf":
+    if may_repeat and options.field_validation != "Ignore":
         repeated = decoding.duplicates(body)
         if repeated:
             texts = [f'duplicate field "{path}"' for path in repeated]
