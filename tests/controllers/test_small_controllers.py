@@ -1,0 +1,255 @@
+"""Those of which one or two tests say it all."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kubelite.auth import bootstrap_tokens
+from kubelite.controllers import Settings, volumes
+from kubelite.controllers.certificates import CertificateCleaner, CertificateSigning, expires
+from kubelite.controllers.clusterroles import ClusterRoleAggregation
+from kubelite.controllers.disruption import Disruptions
+from kubelite.controllers.quotas import Quotas
+from kubelite.controllers.replicasets import ReplicaSets
+from kubelite.controllers.servicecidrs import ServiceCidrs
+from kubelite.controllers.tokens import ACCOUNT_NAME, ACCOUNT_UID, TOKEN_TYPE, AccountTokens, JoinTokens
+from kubelite.controllers.volumes import ClaimProtection, EphemeralVolumes, VolumeBinder, VolumeProtection
+from kubelite.meta.types import Obj
+from tests.controllers.conftest import Cluster, pod_template, workload
+
+
+async def test_a_budget_says_how_many_pods_may_be_evicted(cluster: Cluster) -> None:
+    cluster.start(Disruptions, ReplicaSets)
+    cluster.run_pods()
+    await cluster.client.create("replicasets.apps", workload("ReplicaSet", replicas=3))
+    budget = {"metadata": {"name": "b"}, "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}}
+    await cluster.client.create("poddisruptionbudgets.policy", budget, "default")
+    found = await cluster.until_status(
+        "poddisruptionbudgets.policy", "b", currentHealthy=3, desiredHealthy=2, expectedPods=3, disruptionsAllowed=1
+    )
+    (condition,) = found["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("DisruptionAllowed", "True", "SufficientPods")
+    await cluster.client.patch("replicasets.apps", "web", "default", {"spec": {"replicas": 2}})
+    await cluster.until_status("poddisruptionbudgets.policy", "b", disruptionsAllowed=0, currentHealthy=2)
+    change: Obj = {"spec": {"minAvailable": None, "maxUnavailable": "50%"}}
+    await cluster.client.patch("poddisruptionbudgets.policy", "b", "default", change)
+    await cluster.until_status("poddisruptionbudgets.policy", "b", disruptionsAllowed=1, desiredHealthy=1, expectedPods=2)
+
+
+async def test_a_quota_is_counted_anew_when_objects_go(cluster: Cluster) -> None:
+    cluster.start(Quotas)
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "5", "requests.cpu": "2", "count/configmaps": "3"}}}
+    await cluster.client.create("configmaps", {"metadata": {"name": "a"}}, "default")
+    pod: Obj = {"metadata": {"name": "p"}, "spec": pod_template()["spec"]}
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "500m"}}
+    await cluster.client.create("pods", pod, "default")
+    await cluster.client.create("resourcequotas", quota, "default")
+    used = {"pods": "1", "requests.cpu": "500m", "count/configmaps": "1"}
+    await cluster.until_status("resourcequotas", "q", used=used, hard=quota["spec"]["hard"])
+    await cluster.client.delete("pods", "p", "default", grace_period_s=0)
+    await cluster.client.delete("configmaps", "a", "default")
+    await cluster.until_status("resourcequotas", "q", used={"pods": "0", "requests.cpu": "0", "count/configmaps": "0"})
+
+
+async def test_an_aggregated_role_has_the_rules_of_those_it_selects(cluster: Cluster) -> None:
+    cluster.start(ClusterRoleAggregation)
+    resource = "clusterroles.rbac.authorization.k8s.io"
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    selector = {"matchLabels": {"part": "yes"}}
+    await cluster.client.create(
+        resource,
+        {"metadata": {"name": "all"}, "rules": [], "aggregationRule": {"clusterRoleSelectors": [selector]}},
+    )
+    await cluster.client.create(resource, {"metadata": {"name": "part", "labels": {"part": "yes"}}, "rules": [rule]})
+
+    async def rules(wanted: list[Obj]) -> bool:
+        found = await cluster.get(resource, "all", "")
+        return ((found or {}).get("rules") or []) == wanted
+
+    await cluster.until(lambda: rules([rule]))
+    await cluster.client.delete(resource, "part")
+    await cluster.until(lambda: rules([]))
+
+
+async def test_a_token_secret_is_filled_and_goes_with_its_account(cluster: Cluster) -> None:
+    settings = Settings(root_ca_pem="CA", mint_token=lambda account, secret: f"token for {account['metadata']['name']}")
+    object.__setattr__(cluster.env, "settings", settings)
+    cluster.start(AccountTokens)
+    account = await cluster.client.create("serviceaccounts", {"metadata": {"name": "robot"}}, "default")
+    secret = {"metadata": {"name": "t", "annotations": {ACCOUNT_NAME: "robot"}}, "type": TOKEN_TYPE}
+    await cluster.client.create("secrets", secret, "default")
+
+    async def filled() -> Obj | None:
+        found = await cluster.get("secrets", "t")
+        return found if (found or {}).get("data") else None
+
+    found = await cluster.until(filled)
+    data = {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+    assert data == {"token": "token for robot", "ca.crt": "CA", "namespace": "default"}
+    assert found["metadata"]["annotations"][ACCOUNT_UID] == account["metadata"]["uid"]
+    await cluster.client.delete("serviceaccounts", "robot", "default")
+    await cluster.until_gone("secrets", "t")
+
+
+async def test_an_expired_join_token_is_deleted(cluster: Cluster) -> None:
+    await cluster.client.create("namespaces", {"metadata": {"name": "kube-system"}})
+    past = bootstrap_tokens.BootstrapToken("abcdef", "0123456789abcdef", expires=datetime.now(UTC) - timedelta(seconds=5))
+    good = bootstrap_tokens.generate()
+    for token in (past, good):
+        await bootstrap_tokens.create(cluster.client, token)
+    cluster.start(JoinTokens)
+    (left,) = await cluster.until_count("secrets", 1, "kube-system")
+    assert left["metadata"]["name"] == f"bootstrap-token-{good.id}"
+
+
+CSRS = "certificatesigningrequests.certificates.k8s.io"
+
+
+def csr(name: str, **status: Any) -> Obj:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    encoded = base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode()
+    spec = {"request": encoded, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+async def approve(cluster: Cluster, name: str) -> None:
+    found = await cluster.client.get(CSRS, name)
+    approved = {"type": "Approved", "status": "True", "reason": "Test", "message": ""}
+    await cluster.client.update(CSRS, {**found, "status": {"conditions": [approved]}}, subresource="approval")
+
+
+async def test_approved_requests_are_signed_or_say_why_not(cluster: Cluster) -> None:
+    def sign(pem: bytes, signer: str, usages: list[str], lifetime_s: int | None) -> bytes:
+        if usages != ["client auth"]:
+            raise ValueError("usages are wrong")
+        return b"CERTIFICATE"
+
+    object.__setattr__(cluster.env, "settings", Settings(sign_csr=sign))
+    cluster.start(CertificateSigning, CertificateCleaner)
+    bad = csr("bad")
+    bad["spec"]["usages"] = ["server auth"]
+    for request in (csr("good"), bad):
+        await cluster.client.create(CSRS, request)
+        await approve(cluster, request["metadata"]["name"])
+    await cluster.until_status(CSRS, "good", "", certificate=base64.b64encode(b"CERTIFICATE").decode())
+
+    async def failed() -> Obj | None:
+        found = await cluster.get(CSRS, "bad", "")
+        listed = ((found or {}).get("status") or {}).get("conditions") or ()
+        return next((c for c in listed if c["type"] == "Failed"), None)
+
+    condition = await cluster.until(failed)
+    assert (condition["reason"], condition["message"]) == ("SignerValidationFailure", "usages are wrong")
+
+
+def test_requests_are_kept_an_hour_when_settled_and_a_day_when_not() -> None:
+    made = {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "status": {}}
+    assert expires(made) == 1767225600 + 86400
+    denied = {"type": "Denied", "status": "True", "lastUpdateTime": "2026-01-01T01:00:00Z"}
+    assert expires({**made, "status": {"conditions": [denied]}}) == 1767225600 + 7200
+
+
+def volume(name: str, size: str, **spec: Any) -> Obj:
+    wanted = {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/tmp"}, **spec}
+    return {"metadata": {"name": name}, "spec": wanted}
+
+
+def claim(name: str, size: str = "1Gi", **spec: Any) -> Obj:
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, "storageClassName": "", **spec}
+    return {"metadata": {"name": name}, "spec": wanted}
+
+
+async def test_a_claim_is_bound_to_the_smallest_volume_that_fits(cluster: Cluster) -> None:
+    cluster.start(VolumeBinder, ClaimProtection, VolumeProtection)
+    for made in (volume("large", "10Gi"), volume("small", "2Gi"), volume("tiny", "500Mi")):
+        await cluster.client.create("persistentvolumes", made)
+    await cluster.until_status("persistentvolumes", "large", "", phase="Available")
+    await cluster.client.create("persistentvolumeclaims", claim("c"), "default")
+    bound = await cluster.until_status("persistentvolumeclaims", "c", phase="Bound", capacity={"storage": "2Gi"})
+    assert bound["spec"]["volumeName"] == "small"
+    assert bound["metadata"]["annotations"][volumes.BIND_COMPLETED] == "yes"
+    taken = await cluster.until_status("persistentvolumes", "small", "", phase="Bound")
+    assert taken["spec"]["claimRef"]["uid"] == bound["metadata"]["uid"]
+
+    # In use by a pod the claim stays; then it goes, and the volume is released.
+    pod = {"metadata": {"name": "p"}, "spec": pod_template()["spec"]}
+    pod["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    made = await cluster.client.create("pods", pod, "default")
+    await cluster.bind(made)
+
+    async def guarded() -> bool:
+        found = await cluster.get("persistentvolumeclaims", "c")
+        return found is not None and volumes.CLAIM_FINALIZER in (found["metadata"].get("finalizers") or ())
+
+    await cluster.until(guarded)
+    await cluster.client.delete("persistentvolumeclaims", "c", "default")
+    await cluster.client.delete("persistentvolumes", "small")
+    found = await cluster.get("persistentvolumeclaims", "c")
+    assert found is not None and "deletionTimestamp" in found["metadata"]
+    await cluster.client.delete("pods", "p", "default", grace_period_s=0)
+    await cluster.until_gone("persistentvolumeclaims", "c")
+    await cluster.until_gone("persistentvolumes", "small", "")
+
+
+async def test_a_claim_that_waits_for_its_first_consumer_says_so(cluster: Cluster) -> None:
+    cluster.start(VolumeBinder)
+    storage = {"metadata": {"name": "local"}, "provisioner": "example.com/p", "volumeBindingMode": "WaitForFirstConsumer"}
+    await cluster.client.create("storageclasses.storage.k8s.io", storage)
+    await cluster.client.create("persistentvolumeclaims", claim("c", storageClassName="local"), "default")
+
+    async def told(reason: str) -> bool:
+        return reason in await cluster.reasons("c")
+
+    await cluster.until(lambda: told("WaitForFirstConsumer"))
+    change = {"metadata": {"annotations": {volumes.SELECTED_NODE: "n1"}}}
+    await cluster.client.patch("persistentvolumeclaims", "c", "default", change)
+    await cluster.until(lambda: told("ExternalProvisioning"))
+    found = await cluster.get("persistentvolumeclaims", "c")
+    assert found is not None
+    assert found["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] == "example.com/p"
+
+
+async def test_an_ephemeral_volume_has_a_claim_of_the_pod(cluster: Cluster) -> None:
+    cluster.start(EphemeralVolumes)
+    spec = pod_template()["spec"]
+    template = {"spec": claim("x")["spec"], "metadata": {"labels": {"a": "b"}}}
+    spec["volumes"] = [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]
+    pod = await cluster.client.create("pods", {"metadata": {"name": "p"}, "spec": spec}, "default")
+    (made,) = await cluster.until_count("persistentvolumeclaims", 1)
+    assert made["metadata"]["name"] == "p-scratch" and made["metadata"]["labels"] == {"a": "b"}
+    assert made["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
+
+
+async def test_a_service_range_is_ready_and_stays_while_it_is_used(cluster: Cluster) -> None:
+    cluster.start(ServiceCidrs)
+    resource = "servicecidrs.networking.k8s.io"
+    await cluster.client.create(resource, {"metadata": {"name": "extra"}, "spec": {"cidrs": ["10.200.0.0/24"]}})
+
+    async def status() -> str:
+        found = await cluster.get(resource, "extra", "")
+        listed = ((found or {}).get("status") or {}).get("conditions") or ()
+        return next((c["status"] for c in listed if c["type"] == "Ready"), "")
+
+    async def is_(wanted: str) -> bool:
+        return await status() == wanted
+
+    await cluster.until(lambda: is_("True"))
+    parent = {"resource": "services", "name": "x", "namespace": "default"}
+    address = {"metadata": {"name": "10.200.0.7"}, "spec": {"parentRef": parent}}
+    await cluster.client.create("ipaddresses.networking.k8s.io", address)
+    await cluster.until(lambda: in_cache(cluster))
+    await cluster.client.delete(resource, "extra")
+    await cluster.until(lambda: is_("False"))
+    await cluster.client.delete("ipaddresses.networking.k8s.io", "10.200.0.7")
+    await cluster.until_gone(resource, "extra", "")
+
+
+async def in_cache(cluster: Cluster) -> bool:
+    return cluster.informers.of("ipaddresses.networking.k8s.io").get("10.200.0.7") is not None
