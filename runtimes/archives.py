@@ -95,10 +95,13 @@ class Archive:
 
     def contents(self) -> Contents:
         """Raises: RuntimeFault when something is missing or does not match its digest."""
-        if "index.json" in self._members:
-            return self._oci()
-        if "manifest.json" in self._members:
-            return self._docker()
+        try:
+            if "index.json" in self._members:
+                return self._oci()
+            if "manifest.json" in self._members:
+                return self._docker()
+        except (KeyError, TypeError, AttributeError) as e:
+            raise RuntimeFault(f"the image archive's description is not shaped as it should be: {e!r}") from e
         raise RuntimeFault("the archive holds neither index.json (OCI) nor manifest.json (docker save)")
 
     def chunks(self, blob: Blob) -> Iterator[bytes]:

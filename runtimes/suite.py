@@ -74,9 +74,10 @@ def suite_image(name: str = IMAGE) -> bytes:
 
 
 def cni_configuration(directory: Path, subnet: str) -> None:
-    """A bridge network, as the agent would write it."""
+    """A bridge network, as the agent would write it. Its bridge is named after the subnet: a second one with the same addresses
+    would take the first one's traffic."""
     directory.mkdir(parents=True, exist_ok=True)
-    name = "kls-" + hashlib.sha256(str(directory).encode()).hexdigest()[:8]
+    name = "kls-" + hashlib.sha256(subnet.encode()).hexdigest()[:8]
     bridge = {
         "type": "bridge",
         "bridge": name,

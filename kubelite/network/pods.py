@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _SYSCTLS = Path("/proc/sys/net")
 _RETRY_S = 5.0
 #: Marks routes as ours: a protocol number that no routing daemon has. Source: /etc/iproute2/rt_protos.
 ROUTE_PROTOCOL = 75
+_BRIDGE = re.compile(r"kl-[0-9a-f]{8}")
 
 
 class NetworkFault(Exception):
@@ -46,7 +48,7 @@ class Plan:
 
 
 def plan(node_name: str, nodes: Mapping[str, Obj]) -> Plan:
-    """Pure: from Node objects. A node without addresses, or with one of this node's, needs no route."""
+    """Pure: from Node objects. A node without addresses, or with one of this machine's, needs no route."""
     own = nodes.get(node_name)
     if own is None:
         return Plan()
@@ -71,7 +73,9 @@ def _cidrs(node: Obj) -> list[str]:
 
 
 def _addresses(node: Obj) -> list[str]:
-    return [a["address"] for a in (node.get("status") or {}).get("addresses") or () if a.get("type") == "InternalIP"]
+    """Without loopback addresses, which simulated nodes have: nothing is reached by them."""
+    listed = [a["address"] for a in (node.get("status") or {}).get("addresses") or () if a.get("type") == "InternalIP"]
+    return [address for address in listed if not ipaddress.ip_address(address).is_loopback]
 
 
 def conflist(node_name: str, pod_cidrs: Iterable[str], *, bridged: bool, mtu: int = 0, data_dir: str = "") -> dict[str, Any]:
@@ -161,6 +165,7 @@ class PodNetwork:
             bridged = await asyncio.to_thread(self._prepare_kernel, wanted.pod_cidrs)
             await nft.apply(self._rules(wanted.pod_cidrs))
             await self._allow_forwarding(wanted.pod_cidrs)
+            await self._remove_stale_bridges(wanted.pod_cidrs)
             await asyncio.to_thread(self._write_configuration, wanted.pod_cidrs, bridged)
             self.ready.set()
             log.info("pod_network_ready", node=self._node_name, pod_cidrs=list(wanted.pod_cidrs), bridged=bridged)
@@ -210,6 +215,30 @@ class PodNetwork:
                 rule = ["FORWARD", direction, cidr, "-m", "comment", "--comment", "kubelite pods", "-j", "ACCEPT"]
                 if (await nft.run(command, "-C", *rule))[0] != 0:
                     await nft.run(command, "-I", *rule)
+
+    async def _remove_stale_bridges(self, pod_cidrs: tuple[str, ...]) -> None:
+        """A bridge of an earlier node of this machine with the same range would take this one's traffic: removed when nothing
+        hangs on it any more."""
+        status, output, _ = await nft.run("ip", "-j", "address", "show", "type", "bridge")
+        if status != 0 or not output.strip():
+            return
+        ranges = [ipaddress.ip_network(cidr) for cidr in pod_cidrs]
+        for link in json.loads(output):
+            name = link.get("ifname", "")
+            if not _BRIDGE.fullmatch(name) or name == bridge_name(self._node_name):
+                continue
+            if not any(ipaddress.ip_address(a["local"]) in cidr for a in link.get("addr_info") or () for cidr in ranges):
+                continue
+            if (await nft.run("ip", "-o", "link", "show", "master", name))[1].strip():
+                log.error(
+                    "pod_range_in_use",
+                    pod_cidrs=list(pod_cidrs),
+                    bridge=name,
+                    remedy="end the other node, or give it another range",
+                )
+                continue
+            await nft.run("ip", "link", "delete", name)
+            log.info("stale_bridge_removed", bridge=name)
 
     def _write_configuration(self, pod_cidrs: tuple[str, ...], bridged: bool) -> None:
         self._conf_dir.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,8 @@ def sandbox_config(config: to.SandboxConfig) -> cri.PodSandboxConfig:
     security = config.security
     message = cri.PodSandboxConfig(
         metadata=cri.PodSandboxMetadata(name=config.name, uid=config.uid, namespace=config.namespace, attempt=config.attempt),
-        hostname=config.hostname,
+        # runc refuses one where the host's is shared
+        hostname="" if security.network == to.NamespaceMode.NODE else config.hostname,
         log_directory=config.log_directory,
         port_mappings=[
             cri.PortMapping(

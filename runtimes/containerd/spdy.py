@@ -112,5 +112,5 @@ class Connection:
             return
 
     def close(self) -> None:
-        """Ends the connection: the server then kills what an exec still runs."""
+        """Ends the connection. What an exec runs goes on unless it reads or writes: the CRI's servers notice nothing else."""
         self._writer.close()

@@ -21,6 +21,7 @@ def test_other_nodes_ranges_lie_behind_their_addresses() -> None:
         "b": node("b", "10.244.1.0/24", "192.0.2.2"),
         "same-machine": node("same-machine", "10.244.2.0/24", "192.0.2.1"),
         "no-address": node("no-address", "10.244.3.0/24"),
+        "simulated": node("simulated", "10.244.4.0/24", "127.0.0.1"),
         "no-range": {"metadata": {"name": "no-range"}, "spec": {}, "status": {}},
     }
     assert plan("a", nodes) == Plan(("10.244.0.0/24",), (("10.244.1.0/24", "192.0.2.2"),))
@@ -87,6 +88,24 @@ async def test_pods_leave_the_cluster_with_the_nodes_address_and_keep_theirs_ins
     async with net.serving("outside", 80), net.serving("b", 80):
         assert await net.ask("a", "192.0.2.2", 80) == ("outside", "192.0.2.1")
         assert await net.ask("a", "10.244.0.6", 80) == ("b", a)
+
+
+@pytest.mark.root
+async def test_bridge_of_an_earlier_node_with_the_same_range_goes(net: Topology, tmp_path: Path) -> None:
+    for name, address in (("kl-00000001", "10.244.7.1/24"), ("kl-00000002", "10.244.8.1/24"), ("other", "10.244.7.9/32")):
+        topology.ip("link", "add", name, "type", "bridge")
+        topology.ip("address", "add", address, "dev", name)
+    made = PodNetwork("a", tmp_path / "cni")
+    made.changed("nodes", None, node("a", "10.244.7.0/24", "192.0.2.1"))
+    made.synced()
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(10):
+        await made.ready.wait()
+    shown = await asyncio.to_thread(subprocess.run, ["ip", "-o", "link"], check=True, capture_output=True, text=True)
+    links = {line.split(": ")[1] for line in shown.stdout.splitlines()}
+    assert links & {"kl-00000001", "kl-00000002", "other"} == {"kl-00000002", "other"}
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @pytest.mark.root
