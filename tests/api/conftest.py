@@ -93,4 +93,13 @@ async def namespace(http: Http, request: pytest.FixtureRequest) -> str:
     made = await http.post("/api/v1/namespaces", {"metadata": {"generateName": "test-"}})
     assert made.status == 201
     name: str = made.json["metadata"]["name"]
+    # Its controllers are done with it, so that a test sees only its own doings.
+    await appears(http, f"/api/v1/namespaces/{name}/configmaps", "kube-root-ca.crt")
+    await appears(http, f"/api/v1/namespaces/{name}/serviceaccounts", "default")
     return name
+
+
+async def appears(http: Http, path: str, name: str) -> None:
+    url = f"{http.server}{path}?watch=1&resourceVersion=0&timeoutSeconds=20&fieldSelector=metadata.name%3D{name}"
+    async with http.session.get(url) as stream:
+        assert await stream.content.readline(), f"no {path}/{name}"

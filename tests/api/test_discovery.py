@@ -1,0 +1,129 @@
+"""Discovery, OpenAPI, health and metrics as clients read them."""
+
+import pytest
+
+V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+
+
+async def test_groups_and_versions_are_listed(http):
+    assert (await http.get("/api")).json["versions"] == ["v1"]
+    groups = [g["name"] for g in (await http.get("/apis")).json["groups"]]
+    assert groups[:3] == ["apiregistration.k8s.io", "apps", "events.k8s.io"]
+    assert (await http.get("/apis/autoscaling")).json["preferredVersion"]["version"] == "v2"
+
+
+async def test_resources_have_their_names_and_hashes(http):
+    resources = {r["name"]: r for r in (await http.get("/api/v1")).json["resources"]}
+    assert resources["pods"]["shortNames"] == ["po"]
+    assert resources["pods"]["storageVersionHash"] == "xPOwRZ+Yhw8="
+    assert resources["pods/eviction"] == {
+        "name": "pods/eviction",
+        "singularName": "",
+        "namespaced": True,
+        "group": "policy",
+        "version": "v1",
+        "kind": "Eviction",
+        "verbs": ["create"],
+    }
+
+
+async def test_everything_comes_in_one_document_where_that_is_accepted(http):
+    answer = await http.get("/apis", Accept=V2)
+    assert answer.headers["Content-Type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    assert answer.json["kind"] == "APIGroupDiscoveryList"
+    names = [g["metadata"]["name"] for g in answer.json["items"]]
+    assert "apps" in names
+    again = await http.get("/apis", Accept=V2, If_None_Match=answer.headers["Etag"])
+    assert (again.status, again.body) == (304, b"")
+
+
+async def test_openapi_v3_has_a_document_for_each_version(http):
+    index = (await http.get("/openapi/v3")).json["paths"]
+    url = index["apis/apps/v1"]["serverRelativeURL"]
+    answer = await http.get(url)
+    assert "2099" in answer.headers["Expires"]
+    schemas = answer.json["components"]["schemas"]
+    assert schemas["io.k8s.api.apps.v1.Deployment"]["properties"]["spec"]["allOf"]
+    assert "/apis/apps/v1/namespaces/{namespace}/deployments/{name}" in answer.json["paths"]
+    assert (await http.get("/openapi/v3/apis/nonsense/v1")).status == 404
+
+
+async def test_openapi_v3_documents_refer_only_to_what_they_hold(http):
+    import re
+
+    for path in (await http.get("/openapi/v3")).json["paths"]:
+        answer = await http.get(f"/openapi/v3/{path}")
+        referred = set(re.findall(rb'"#/components/schemas/([^"]+)"', answer.body))
+        held = {name.encode() for name in answer.json["components"]["schemas"]}
+        assert referred <= held, path
+
+
+async def test_openapi_v2_is_one_document(http):
+    document = (await http.get("/openapi/v2")).json
+    assert document["swagger"] == "2.0"
+    assert len(document["definitions"]) > 500
+
+
+async def test_a_custom_kind_appears_and_goes(http):
+    definition = {
+        "metadata": {"name": "crontabs.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab", "shortNames": ["ct"]},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "properties": {"spec": {"type": "object", "properties": {"cron": {"type": "string"}}}},
+                        }
+                    },
+                }
+            ],
+        },
+    }
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    assert (await http.post(path, definition)).status == 201
+    resources = (await http.get("/apis/stable.example.com/v1")).json["resources"]
+    assert resources[0]["shortNames"] == ["ct"]
+    document = (await http.get("/openapi/v3/apis/stable.example.com/v1")).json
+    assert document["components"]["schemas"]["com.example.stable.v1.CronTab"]["properties"]["spec"]
+    made = await http.post(
+        "/apis/stable.example.com/v1/namespaces/default/crontabs", {"metadata": {"name": "c"}, "spec": {"cron": "* * * * *"}}
+    )
+    assert made.status == 201
+    assert (await http.get("/apis/stable.example.com/v1/crontabs")).json["kind"] == "CronTabList"
+    assert (await http("DELETE", f"{path}/crontabs.stable.example.com")).status == 200
+
+
+@pytest.mark.parametrize("endpoint", ["livez", "readyz", "healthz"])
+async def test_health_is_told_check_by_check(http, endpoint):
+    assert (await http.get(f"/{endpoint}")).body == b"ok"
+    verbose = (await http.get(f"/{endpoint}?verbose")).body.decode()
+    assert "[+]store ok\n" in verbose
+    assert verbose.endswith(f"{endpoint} check passed\n")
+    assert (await http.get(f"/{endpoint}/store")).body == b"ok"
+    assert (await http.get(f"/{endpoint}/nonsense")).status == 404
+
+
+async def test_metrics_count_requests_by_resource(http):
+    await http.get("/api/v1/nodes")
+    text = (await http.get("/metrics")).body.decode()
+    assert 'apiserver_request_total{code="200",verb="LIST",group="",version="v1",resource="nodes",subresource=""}' in text
+    assert "process_resident_memory_bytes" in text
+
+
+async def test_cve_2020_8552_metrics_have_no_labels_of_a_clients_making(http):
+    await http.get("/api/v1/nonsense-resource")
+    await http.get("/nonsense-path")
+    assert b"nonsense" not in (await http.get("/metrics")).body
+
+
+async def test_the_version_is_that_of_the_api(http):
+    version = (await http.get("/version")).json
+    assert (version["major"], version["minor"]) == ("1", "34")
+    assert version["gitVersion"].startswith("v1.34.")
