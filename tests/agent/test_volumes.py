@@ -86,7 +86,7 @@ async def test_items_choose_keys_paths_and_modes(node: Node) -> None:
 
 
 async def test_what_is_missing_fails_unless_it_is_optional(node: Node) -> None:
-    with pytest.raises(ConfigFault, match='MountVolume.SetUp failed for volume "v" : secret "s" not found'):
+    with pytest.raises(ConfigFault, match=r'MountVolume.SetUp failed for volume "v" : secret "s" not found'):
         await node.prepare({"secret": {"secretName": "s"}})
     assert names(await node.prepare({"secret": {"secretName": "s", "optional": True}})) == set()
     node.set("configmaps", "m", data={})
@@ -147,7 +147,7 @@ async def test_an_fs_group_owns_the_volumes_of_its_pod(node: Node) -> None:
 async def test_host_paths_are_of_the_type_that_was_promised(node: Node, tmp_path: Path) -> None:
     made = await node.prepare({"hostPath": {"path": str(tmp_path / "new"), "type": "DirectoryOrCreate"}})
     assert made.is_dir()
-    with pytest.raises(ConfigFault, match="hostPath type check failed: .* is not a file"):
+    with pytest.raises(ConfigFault, match=r"hostPath type check failed: .* is not a file"):
         await node.prepare({"hostPath": {"path": str(tmp_path / "new"), "type": "File"}})
 
 
