@@ -163,7 +163,8 @@ def _plan(strategy: Strategy, request: Request, old: Obj, wanted: DeleteOptions)
     if finalizers or not strategy.is_finished(new):
         if not graceful:
             _mark(meta, request.now)
-        return Plan(new)
+        # Deleting again what waits for its finalizers writes nothing: each write would be news to whoever deletes it.
+        return Plan(None if new == old else new)
     return Plan(new, now=True)
 
 

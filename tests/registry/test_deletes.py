@@ -92,6 +92,16 @@ async def test_finalizers_hold_an_object_until_the_last_is_gone(cluster: Cluster
         await cluster.get("configmaps", "settings")
 
 
+async def test_deleting_again_what_waits_for_its_finalizers_writes_nothing(cluster: Cluster, pod: Make) -> None:
+    await cluster.create("pods", pod(metadata={"finalizers": ["x.io/a"]}))
+    marked, finished = await cluster.delete("pods", "web", grace_period_s=0)
+    assert not finished
+    revision = cluster.registry.store.revision
+    for _ in range(3):
+        assert await cluster.delete("pods", "web", grace_period_s=0) == (marked, False)
+    assert cluster.registry.store.revision == revision
+
+
 async def test_propagation_sets_the_collectors_finalizers(cluster: Cluster, deployment: Make) -> None:
     for name, policy, finalizers in (
         ("a", "Foreground", ["foregroundDeletion"]),
