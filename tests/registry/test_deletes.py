@@ -93,7 +93,9 @@ async def test_finalizers_hold_an_object_until_the_last_is_gone(cluster: Cluster
 
 
 async def test_deleting_again_what_waits_for_its_finalizers_writes_nothing(cluster: Cluster, pod: Make) -> None:
-    await cluster.create("pods", pod(metadata={"finalizers": ["x.io/a"]}))
+    made = pod()
+    made["metadata"]["finalizers"] = ["x.io/a"]
+    await cluster.create("pods", made)
     marked, finished = await cluster.delete("pods", "web", grace_period_s=0)
     assert not finished
     revision = cluster.registry.store.revision
