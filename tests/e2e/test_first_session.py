@@ -122,8 +122,10 @@ def test_the_service_answers_on_its_cluster_ip_and_node_port(web: Machine) -> No
 def test_the_service_answers_by_its_name_from_another_pod(web: Machine) -> None:
     web.kubectl("run", "client", f"--image={BUSYBOX}", "--restart=Never", "--command", "--", "sleep", "600")
     web.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+    # nc and not wget: the wget of Debian's static busybox crashes on every URL
+    get = r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 {} 80"
     for name in ("web", "web.default.svc.cluster.local"):
-        assert "It works" in web.kubectl("exec", "client", "--", "wget", "-qO-", f"http://{name}/")
+        assert "It works" in web.kubectl("exec", "client", "--", "sh", "-c", get.format(name))
     assert "10.96.0.1" in web.kubectl("exec", "client", "--", "nslookup", "kubernetes.default.svc.cluster.local")
     web.kubectl("delete", "pod", "client", "--now")
 
