@@ -93,6 +93,11 @@ class Flow:
     headers: bytes
     distinguisher: str
 
+    def queue_of(self, user: User, info: RequestInfo) -> str:
+        """The queue in which a request waits: one for each user or namespace, as the schema says."""
+        who = {"ByUser": user.name, "ByNamespace": info.namespace}.get(self.distinguisher, "")
+        return f"{self.name}/{who}"
+
 
 @dataclass(slots=True)
 class _Schema:
@@ -175,8 +180,7 @@ class Fairness:
         if level.executing < level.seats:
             level.executing += 1
             return level
-        who = {"ByUser": user.name, "ByNamespace": info.namespace}.get(flow.distinguisher, "")
-        await level.wait(f"{flow.name}/{who}")
+        await level.wait(flow.queue_of(user, info))
         return level
 
     def statistics(self) -> dict[str, dict[str, int]]:

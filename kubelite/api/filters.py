@@ -36,7 +36,6 @@ _LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portf
 _STREAMING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "portforward"))
 #: What a client without credentials may ask: whether the server lives.
 _ANONYMOUS_PATHS = ("/healthz", "/livez", "/readyz", "/.well-known/kubelite")
-_IMPERSONATION = ("Impersonate-User", "Impersonate-Group", "Impersonate-Uid")
 _ANONYMOUS_USER = User(ANONYMOUS, (UNAUTHENTICATED_GROUP,))
 
 
@@ -60,7 +59,8 @@ class Chain:
         self._count += 1
         request.id = request.headers.get("Audit-Id", "")[:64] or f"{self._id_prefix}{self._count:012x}"
         request.user = _ANONYMOUS_USER
-        audit.current.set(request)
+        if api.audit is not None:
+            audit.current.set(request)
         request.info = RequestInfo(request.method.lower(), request.path)
         seat: Level | None = None
         reply: Reply | handlers.Streamed
@@ -77,12 +77,19 @@ class Chain:
                 connection.deadline = started + REQUEST_TIMEOUT_S
 
             request.user = user = await self._authenticate(request)
-            if any(name in request.headers for name in _IMPERSONATION):
-                request.user = user = impersonated(user, request.headers, api.authorizer)
+            headers = request.headers
+            if "Impersonate-User" in headers or "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
+                request.user = user = impersonated(user, headers, api.authorizer)
 
             flow = api.fairness.classify(user, info)
             request.reply_headers += flow.headers
-            seat = await api.fairness.seat(flow, user, info)
+            level = flow.level
+            if not level.exempt:
+                if level.executing < level.seats:
+                    level.executing += 1
+                else:
+                    await level.wait(flow.queue_of(user, info))
+                seat = level
             if seat is not None and long_running:
                 # A stream holds its seat only while it starts; afterwards it costs what its events cost.
                 seat.release()

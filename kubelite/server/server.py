@@ -6,6 +6,7 @@ the nodes' gRPC port. The stop goes the other way under one deadline. This is th
 
 import asyncio
 import gc
+import os
 import time
 
 import structlog
@@ -103,7 +104,7 @@ class Server:
             bound = await server.start([(settings.bind, settings.https_port)])
         except OSError as e:
             raise SettingsError(
-                f"cannot listen on {settings.bind}:{settings.https_port}: {e.strerror or e}; "
+                f"cannot listen on {settings.bind}:{settings.https_port}: {os.strerror(e.errno) if e.errno else e}; "
                 "end what uses the port, or choose another with --https-port"
             ) from e
         self.port = bound[0][1]
