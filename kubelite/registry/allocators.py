@@ -103,8 +103,7 @@ class Transaction:
         else:
             ip, number = wanted, int(ipaddress.ip_address(wanted))
             if not pool.contains(number):
-                ranges = ", ".join(self._allocators.networks_of(family))
-                raise Taken(f"the provided network does not match the current range: {ranges}")
+                raise Taken("the provided network does not match the current range")
             if number in pool.used:
                 raise Taken("provided IP is already allocated")
             pool.used.add(number)
@@ -158,9 +157,6 @@ class Allocators:
     def families(self) -> list[str]:
         """The families that services may have, the default one first."""
         return list(self.ips)
-
-    def networks_of(self, family: str) -> list[str]:
-        return [str(n) for n in self._networks if family == f"IPv{n.version}"]
 
     def load(self) -> None:
         """Reads the ranges and what services and IPAddress objects use of them."""

@@ -61,6 +61,7 @@ async def delete(
             await _admit(registry, target, entries.convert(old, stored, kind), wanted, options)
         request = Request(registry, kind, options, times.now(), target.namespace, target.name)
         plan = _plan(strategy, request, old, wanted)
+        options.warnings += strategy.delete_warnings(wanted)
         if plan.obj is None:
             if current.revision > store.revision:
                 await store.wait_revision(current.revision)

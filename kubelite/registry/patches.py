@@ -3,7 +3,7 @@
 Source: apiserver pkg/endpoints/handlers/patch.go, v0.34.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -35,10 +35,11 @@ async def patch(
 def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | None) -> Change:
     kind = target.kind
     try:
-        operations = decoding.parse_json(sent.body)
+        operations: Any = decoding.parse_json(sent.body)
     except errors.BadRequest as e:
         raise errors.BadRequest(f"error decoding patch: {e.message.rpartition('json parse error: ')[2]}") from e
-    if not isinstance(operations, list if sent.form == "json" else dict):
+    fits = isinstance(operations, list) if sent.form == "json" else isinstance(operations, dict)
+    if not fits:
         wanted = "[]handlers.jsonPatchOp" if sent.form == "json" else "map[string]interface {}"
         seen = checking.json_type(operations)
         raise errors.BadRequest(f"error decoding patch: json: cannot unmarshal {seen} into Go value of type {wanted}")

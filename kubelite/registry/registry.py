@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kubelite.meta.types import Obj
 from kubelite.meta.users import LOOPBACK
-from kubelite.registry import apply, crds, deletes, lists, patches, subresources, watch, writes
+from kubelite.registry import apply, crds, deletes, lists, patches, strategies, subresources, watch, writes
 from kubelite.registry.allocators import Allocators
 from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Patch, Target, WriteOptions
 from kubelite.registry.entries import Entries
@@ -55,9 +55,32 @@ class Registry:
 
     async def start(self) -> None:
         """Takes up what the store has: custom kinds, and the addresses and ports of services."""
+        await self._ensure_service_cidr()
         self.allocators.load()
         self.custom_kinds.load()
         self._ending = asyncio.get_running_loop().create_task(self.custom_kinds.run(), name="registry.custom_kinds")
+
+    async def _ensure_service_cidr(self) -> None:
+        """The ranges that the server is configured with stand as the ServiceCIDR `kubernetes`."""
+        kind = self.kinds.preferred("servicecidrs.networking.k8s.io")
+        target = Target(kind, "", "kubernetes")
+        if self.store.newest(kind.key("", "kubernetes")) is not None:
+            return
+        cidrs = list(self.settings.service_cidrs)
+        wanted: Obj = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}}
+        made = self.parsed(await writes.create(self, Target(kind), wanted, self.own_options))
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "lastTransitionTime": made["metadata"]["creationTimestamp"],
+            "reason": "",
+            "message": "Kubernetes Service CIDR is ready",
+        }
+
+        def set_ready(old: Obj) -> Obj:
+            return {**old, "metadata": {**old["metadata"]}, "status": {"conditions": [ready]}}
+
+        await writes.modify(self, target, set_ready)
 
     async def stop(self) -> None:
         """Ends the registry's own task. The store outlives it."""
@@ -132,11 +155,9 @@ class Registry:
 
     def reset_fields(self, kind: Kind, subresource: str) -> tuple[tuple[str, ...], ...]:
         """The paths that a write of this subresource (or of the object itself) cannot change."""
-        if subresource == "status":
-            return (("spec",),)
-        if not subresource and "status" in kind.subresources:
-            return (("status",),)
-        return ()
+        if kind.custom and not subresource:
+            return (("status",),) if "status" in kind.subresources else ()
+        return strategies.of(kind).reset_fields(subresource)
 
     def _body(self, target: Target) -> "Body | None":
         return subresources.body_of(target) if target.subresource else None

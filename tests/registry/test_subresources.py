@@ -1,5 +1,6 @@
 """Scale, bindings, evictions, approvals and the other subresources."""
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from kubelite.meta.types import Obj
 from tests.registry.conftest import Cluster
 
 Make = Callable[..., Obj]
+
+REQUEST = base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n").decode()
 
 
 async def test_a_deployment_is_scaled(cluster: Cluster, deployment: Make) -> None:
@@ -186,7 +189,7 @@ async def test_only_approval_approves_a_signing_request(cluster: Cluster) -> Non
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
         "metadata": {"name": "csr"},
-        "spec": {"request": "YQ==", "signerName": "example.com/x", "usages": ["client auth"], "username": "forged"},
+        "spec": {"request": REQUEST, "signerName": "example.com/x", "usages": ["client auth"], "username": "forged"},
     }
     made = await cluster.create("certificatesigningrequests.certificates.k8s.io", request)
     assert made["spec"]["username"] == "system:apiserver"

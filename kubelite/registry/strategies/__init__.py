@@ -107,6 +107,15 @@ class Strategy:
     def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
         return ()
 
+    def delete_warnings(self, options: DeleteOptions) -> Sequence[str]:
+        return ()
+
+    def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
+        """The paths that a write of the subresource (or of the object itself) takes back, so that nobody manages them by it."""
+        if subresource == "status":
+            return (("spec",),)
+        return (("status",),) if self.has_status and not subresource else ()
+
     def grace_period_s(self, obj: Obj, options: DeleteOptions) -> int | None:
         """The seconds between a delete and the object's end; None for a kind that ends at once."""
         return None
@@ -156,6 +165,9 @@ class CustomStrategy(Strategy):
             for name in new["metadata"].get("finalizers") or ()
             if "/" not in name and name not in (*known, metadata.ORPHAN, metadata.FOREGROUND)
         ]
+
+    def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
+        return (("spec",), ("metadata",)) if subresource == "status" else ()
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         has_status = "status" in request.kind.subresources

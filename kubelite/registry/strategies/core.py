@@ -16,7 +16,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, keep
 from kubelite.registry.strategies.pods import mirror_service_account
-from kubelite.registry.validation import metadata
+from kubelite.registry.validation import metadata, networking, pods, quotas, storage
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
 MAX_DATA_BYTES = 1024 * 1024
@@ -94,6 +94,9 @@ class NamespaceStrategy(Strategy):
         return not (new.get("spec") or {}).get("finalizers")
 
 
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
 class NodeStrategy(Strategy):
     has_status = True
 
@@ -101,9 +104,28 @@ class NodeStrategy(Strategy):
         """A kubelet registers itself with a status, so it is not dropped."""
         obj.setdefault("status", {})
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        causes: list[Cause] = []
+        seen: set[tuple[str, str]] = set()
+        for index, taint in enumerate((obj.get("spec") or {}).get("taints") or ()):
+            path = f"metadata.taints[{index}]"
+            key, effect = taint.get("key", ""), taint.get("effect", "")
+            causes += [errors.invalid(f"{path}.key", key, text) for text in names.qualified_name(key)]
+            causes += [errors.invalid(f"{path}.value", taint.get("value"), t) for t in names.label_value(taint.get("value", ""))]
+            if not effect:
+                causes.append(errors.required(f"{path}.effect"))
+            elif effect not in _EFFECTS:
+                listed = ", ".join(f'"{name}"' for name in _EFFECTS)
+                text = f'Unsupported value: "{effect}": supported values: {listed}'
+                causes.append(Cause(f"{path}.effect", "FieldValueNotSupported", text))
+            if (key, effect) in seen:
+                causes.append(errors.duplicate(path, taint))
+            seen.add((key, effect))
+        return causes
+
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         spec, was = new.get("spec") or {}, old.get("spec") or {}
-        causes = []
+        causes = [] if request.subresource else self.validate(request, new)
         for field in ("podCIDR", "podCIDRs", "providerID"):
             if was.get(field) and spec.get(field) != was.get(field):
                 text = 'node updates may not change podCIDR except from "" to valid'
@@ -215,14 +237,29 @@ def _check_sealed(new: Obj, old: Obj, fields: Sequence[str]) -> list[Cause]:
 class EndpointsStrategy(Strategy):
     allow_create_on_update = True
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return networking.check_endpoints(obj)
+
 
 class EventStrategy(Strategy):
     allow_create_on_update = True
     orphaning = "unsupported"
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        involved = obj.get("involvedObject") or obj.get("regarding") or {}
+        where, own = involved.get("namespace", ""), obj["metadata"].get("namespace", "")
+        free = ("default",) if not obj.get("eventTime") else ("default", "kube-system")
+        fits = where == own if where else own in free
+        if fits or (where and obj.get("eventTime")):
+            return []
+        return [errors.invalid("involvedObject.namespace", where, "does not match event.namespace")]
+
 
 class LimitRangeStrategy(Strategy):
     allow_create_on_update = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return quotas.check_limit_range(obj)
 
 
 class ServiceAccountStrategy(Strategy):
@@ -234,6 +271,9 @@ class ResourceQuotaStrategy(Strategy):
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return quotas.check_resource_quota(obj)
+
 
 class PodTemplateStrategy(Strategy):
     returns_deleted = True
@@ -242,6 +282,9 @@ class PodTemplateStrategy(Strategy):
 
     def normalize(self, obj: Obj) -> None:
         mirror_service_account((obj.get("template") or {}).get("spec"))
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return pods.check_template(obj.get("template") or {}, "template")
 
 
 class VolumeStrategy(Strategy):
@@ -252,6 +295,12 @@ class VolumeStrategy(Strategy):
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
         obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": request.now}
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return storage.check_volume(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return [] if request.subresource else storage.check_volume(new) + storage.check_volume_update(new, old)
 
     def prepare_status(self, request: Request, new: Obj, old: Obj) -> None:
         keep(new, old, "spec")
@@ -272,3 +321,9 @@ class ClaimStrategy(Strategy):
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
         obj["status"] = {"phase": "Pending"}
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return storage.check_claim(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return [] if request.subresource else storage.check_claim(new) + storage.check_claim_update(new, old)

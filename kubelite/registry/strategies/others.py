@@ -3,15 +3,16 @@
 Source: kubernetes pkg/registry/*/*/strategy.go, apiextensions-apiserver and kube-aggregator registries, v1.34.
 """
 
+import base64
 import ipaddress
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from kubelite.meta import errors
+from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import admissionregistration, metadata
+from kubelite.registry.validation import admissionregistration, autoscaling, metadata, networking, rbac
 from kubelite.registry.validation.metadata import IMMUTABLE
 
 
@@ -23,8 +24,14 @@ class RoleStrategy(Strategy):
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
         return metadata.path_segment_faults(name, prefix)
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return rbac.check_role(obj, request.kind.namespaced)
+
 
 class BindingStrategy(RoleStrategy):
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return rbac.check_binding(obj, request.kind.namespaced)
+
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if new.get("roleRef") != old.get("roleRef"):
             return [errors.invalid("roleRef", new.get("roleRef"), "cannot change roleRef")]
@@ -35,10 +42,25 @@ class LeaseStrategy(Strategy):
     allow_create_on_update = True
     allow_unconditional_update = False
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        spec = obj.get("spec") or {}
+        causes = []
+        duration, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
+        if duration is not None and duration <= 0:
+            causes.append(errors.invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"))
+        if transitions is not None and transitions < 0:
+            text = "must be greater than or equal to 0"
+            causes.append(errors.invalid("spec.leaseTransitions", transitions, text))
+        return causes
+
 
 class RuntimeClassStrategy(Strategy):
     allow_create_on_update = True
     allow_unconditional_update = False
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        handler = obj.get("handler", "")
+        return [errors.invalid("handler", handler, text) for text in names.dns1123_label(handler)]
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if new.get("handler") != old.get("handler"):
@@ -66,6 +88,10 @@ class DisruptionBudgetStrategy(Strategy):
 
 class AutoscalerStrategy(Strategy):
     has_status = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return autoscaling.check_autoscaler(obj)
+
     initial_status: ClassVar[Obj | None] = {"desiredReplicas": 0, "currentMetrics": None}
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
@@ -82,9 +108,29 @@ class SpecGenerationStrategy(Strategy):
     has_generation = True
 
 
+class NetworkPolicyStrategy(SpecGenerationStrategy):
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return networking.check_network_policy(obj)
+
+
+class IngressClassStrategy(SpecGenerationStrategy):
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return networking.check_ingress_class(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        controller = (new.get("spec") or {}).get("controller")
+        if controller != (old.get("spec") or {}).get("controller"):
+            return [errors.invalid("spec.controller", controller, IMMUTABLE)]
+        return self.validate(request, new)
+
+
 class IngressStrategy(Strategy):
     has_status = True
     has_generation = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return networking.check_ingress(obj)
+
     initial_status: ClassVar[Obj | None] = {"loadBalancer": {}}
 
 
@@ -129,6 +175,9 @@ class FlowStrategy(Strategy):
 
 class EndpointSliceStrategy(Strategy):
     has_generation = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return networking.check_endpoint_slice(obj)
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         meta, was = new["metadata"], old["metadata"]
@@ -271,7 +320,7 @@ class SigningRequestStrategy(Strategy):
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         spec = obj.get("spec") or {}
-        causes = []
+        causes = _check_request(spec.get("request", ""))
         if not spec.get("usages"):
             causes.append(errors.required("spec.usages"))
         signer = spec.get("signerName")
@@ -298,6 +347,17 @@ class SigningRequestStrategy(Strategy):
                     text = f'updates may not remove a condition of type "{decision}"'
                     causes.append(errors.forbidden("status.conditions", text))
         return causes
+
+
+def _check_request(text: str) -> list[Cause]:
+    """A signing request is a PEM block of that type; what is in it is for its signer to judge."""
+    try:
+        pem = base64.b64decode(text)
+    except ValueError:
+        pem = b""
+    if b"-----BEGIN CERTIFICATE REQUEST-----" in pem or b"-----BEGIN NEW CERTIFICATE REQUEST-----" in pem:
+        return []
+    return [errors.invalid("spec.request", text, "PEM block type must be CERTIFICATE REQUEST")]
 
 
 def _keep_decisions(new: list[Obj], old: list[Obj]) -> list[Obj]:

@@ -21,6 +21,11 @@ class PodStrategy(Strategy):
     has_status = True
     has_generation = True
 
+    def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
+        if subresource == "status":
+            return (("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"))
+        return super().reset_fields(subresource)
+
     def normalize(self, obj: Obj) -> None:
         mirror_service_account(obj.get("spec"))
 

@@ -55,6 +55,19 @@ class ServiceStrategy(Strategy):
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return services.check_service(obj)
 
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        spec = new["spec"]
+        if request.subresource:
+            return ()
+        found = []
+        if spec.get("externalName") and spec.get("type") != "ExternalName":
+            found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+        if spec.get("clusterIP") == "None" and spec.get("loadBalancerIP"):
+            found.append("spec.loadBalancerIP is ignored for headless services")
+        if spec.get("clusterIP") == "None" and spec.get("sessionAffinity") not in (None, "None"):
+            found.append("spec.SessionAffinity is ignored for headless services")
+        return found
+
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
         if new is None and old is not None:
             spec = old.get("spec") or {}
@@ -99,6 +112,8 @@ def _carry_over(new: Obj, old: Obj) -> None:
 
 def _drop_dependent(new: Obj, old: Obj) -> None:
     """A change of type takes along what only the old type had, where the client did not touch it."""
+    if not needs_cluster_ip(new):
+        new.pop("internalTrafficPolicy", None)
     if needs_cluster_ip(old) and not needs_cluster_ip(new):
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if new.get(field) == old.get(field):

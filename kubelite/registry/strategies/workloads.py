@@ -3,13 +3,18 @@
 Source: kubernetes pkg/registry/{apps,batch}/*/strategy.go, v1.34.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
+from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, get
 from kubelite.registry.strategies.pods import mirror_service_account
 from kubelite.registry.validation import workloads
+
+#: Counts the changes of a daemon set's template.
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 class _Templated(Strategy):
@@ -31,6 +36,11 @@ class ReplicationControllerStrategy(_Templated):
 
 
 class DeploymentStrategy(_Templated):
+    def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
+        if subresource == "status":
+            return (("spec",), ("metadata", "labels"))
+        return super().reset_fields(subresource)
+
     initial_status: ClassVar[Obj | None] = {}
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
@@ -85,6 +95,28 @@ class DaemonSetStrategy(_Templated):
         "numberReady": 0,
     }
 
+    def normalize(self, obj: Obj) -> None:
+        super().normalize(obj)
+        meta = obj["metadata"]
+        if TEMPLATE_GENERATION not in (meta.get("annotations") or {}):
+            meta["annotations"] = {**(meta.get("annotations") or {}), TEMPLATE_GENERATION: "1"}
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        super().prepare_create(request, obj)
+        meta = obj["metadata"]
+        meta["annotations"] = {**(meta.get("annotations") or {}), TEMPLATE_GENERATION: "1"}
+
+    def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
+        super().prepare_update(request, new, old)
+        if request.subresource:
+            return
+        text = (old["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION, "1")
+        count = int(text) if text.isdecimal() else 1
+        if new["spec"].get("template") != old["spec"].get("template"):
+            count += 1
+        meta = new["metadata"]
+        meta["annotations"] = {**(meta.get("annotations") or {}), TEMPLATE_GENERATION: str(count)}
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_daemon_set(obj)
 
@@ -130,6 +162,16 @@ class JobStrategy(_Templated):
         selector["matchLabels"] = {**(selector.get("matchLabels") or {})}
         selector["matchLabels"].setdefault("batch.kubernetes.io/controller-uid", uid)
         job["spec"] = {**spec, "selector": selector, "template": {**template, "metadata": inner}}
+        if not meta.get("labels"):
+            meta["labels"] = dict(labels)
+
+    def delete_warnings(self, options: DeleteOptions) -> Sequence[str]:
+        if options.propagation_policy is not None:
+            return ()
+        return (
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them "
+            "or set propagationPolicy=Orphan to suppress this warning",
+        )
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_job(obj)
