@@ -4,9 +4,20 @@ A link is stateless to its user: `session` may be called again after it broke. O
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubelite.rpc import node_pb2 as pb
+
+_OPTIONS: list[tuple[str, str | int]] = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+]
 
 
 class LinkFault(Exception):
@@ -30,33 +41,41 @@ class Link(Protocol):
 
 
 class GrpcLink:
-    """The link over gRPC with mutual TLS. `credentials` gives (CA, certificate, key) in PEM, asked at each connection so that a
-    renewed certificate is used from then on."""
+    """The link over gRPC with mutual TLS. `credentials` gives (CA, certificate, key) in PEM; it is asked at each session, so that
+    a renewed certificate is used from the next one on. `server_name` is what the server's certificate must be for, where it is
+    reached by another name."""
 
     def __init__(self, server: str, credentials: Callable[[], tuple[bytes, bytes, bytes]], *, server_name: str = "") -> None:
+        self._server = server
+        self._credentials = credentials
+        self._server_name = server_name
+        self._known: tuple[bytes, bytes, bytes] | None = None
+        self._channel: Any = None
+        self._stub: Any = None
+        self._connect()
+
+    def _connect(self) -> list[Any]:
+        """Opens a channel where the credentials have changed, and returns the one that it replaces."""
+        credentials = self._credentials()
+        if credentials == self._known:
+            return []
         import grpc.aio  # 60 ms that an agent in the server's process does without
 
-        ca, certificate, key = credentials()
-        options: list[tuple[str, str | int]] = [
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.max_pings_without_data", 0),
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
-            ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-            ("grpc.max_send_message_length", 64 * 1024 * 1024),
-        ]
-        if server_name:
-            options.append(("grpc.ssl_target_name_override", server_name))
-        tls = grpc.ssl_channel_credentials(ca, key, certificate)
         from kubelite.rpc import node_pb2_grpc
 
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", self._server_name)] if self._server_name else _OPTIONS
+        ca, certificate, key = credentials
+        replaced = [] if self._channel is None else [self._channel]
+        tls = grpc.ssl_channel_credentials(ca, key, certificate)
         self._error = grpc.aio.AioRpcError
-        self._channel = grpc.aio.secure_channel(server, tls, options)
+        self._channel = grpc.aio.secure_channel(self._server, tls, options)
         self._stub = node_pb2_grpc.NodesStub(self._channel)  # type: ignore[no-untyped-call]
+        self._known = credentials
+        return replaced
 
     async def session(self, up: AsyncIterator[pb.FromNode]) -> AsyncGenerator[pb.ToNode, None]:
+        for replaced in self._connect():
+            await replaced.close()
         call = self._stub.Session(up, wait_for_ready=True)
         try:
             async for message in call:

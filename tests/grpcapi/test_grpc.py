@@ -121,7 +121,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 def at(served: Served, monkeypatch: pytest.MonkeyPatch) -> str:
     """A server address whose ports are the test's."""
     ports = ("localhost", 1, served.server.port, served.server.token_port)
-    monkeypatch.setattr(joining, "endpoints", lambda server: ports)
+    monkeypatch.setattr(joining, "endpoints", lambda server, grpc_port=0: ports)
     return "https://localhost"
 
 
