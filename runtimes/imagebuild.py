@@ -32,6 +32,15 @@ _PAUSE_CODE = {
         "6aff5f31f66a015a4531d26a3d580f05"  # reap: wait4(-1, 0, WNOHANG, 0)
         "85c07fecebc8"  # while one was there; then to wait
     ),
+    "arm64": bytes.fromhex(
+        "ff4300d1400088522000a072e00300f9"  # the signal set on the stack
+        "000080d2e1030091020080d2030180d2e81080d2010000d4"  # rt_sigprocmask(SIG_BLOCK, set, 0, 8)
+        "e0030091010080d2020080d2030180d2281180d2010000d4"  # wait: rt_sigtimedwait(set, 0, 0, 8)
+        "1f440071a000005400ffff37"  # SIGCHLD: to reap; interrupted: to wait
+        "000080d2a80b80d2010000d4"  # exit(0)
+        "00008092010080d2220080d2030080d2882080d2010000d4"  # reap: wait4(-1, 0, WNOHANG, 0)
+        "1f0000712cffff54ecffff17"  # while one was there; then to wait
+    ),
 }  # fmt: skip
 _ELF_MACHINES = {"amd64": 62, "arm64": 183}
 
@@ -160,7 +169,7 @@ def _elf(machine: str, code: bytes) -> bytes:
     return (
         ident
         + struct.pack("<HHIQQQIHHHHHH", 2, _ELF_MACHINES[machine], 1, base + header, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-        + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+        + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x10000)
         + code
     )
 

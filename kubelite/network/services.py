@@ -8,6 +8,7 @@ transaction. Connections go on meanwhile: what is established lives in connectio
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -30,6 +31,52 @@ _MAX_RETRY_S = 60.0
 Key = tuple[str, str]
 
 
+class Inputs:
+    """Services that a proxy serves and their slices, kept by change, and which of them changed."""
+
+    def __init__(self) -> None:
+        self.services: dict[Key, Obj] = {}
+        self.slices: dict[Key, dict[str, Obj]] = defaultdict(dict)
+        self._dirty: set[Key] = set()
+
+    def changed(self, resource: str, old: Obj | None, new: Obj | None) -> Key | None:
+        """The service that is concerned, None when none is."""
+        obj = new or old
+        if obj is None:
+            return None
+        meta = obj["metadata"]
+        if resource == "services":
+            key = (meta["namespace"], meta["name"])
+            if new is not None and _is_proxied(new):
+                self.services[key] = new
+            else:
+                self.services.pop(key, None)
+        elif resource == _SLICES:
+            labels = meta.get("labels") or {}
+            name = labels.get(_SERVICE_NAME)
+            if not name or _HEADLESS in labels:
+                return None
+            key = (meta["namespace"], name)
+            if new is not None:
+                self.slices[key][meta["name"]] = new
+            else:
+                self.slices[key].pop(meta["name"], None)
+                if not self.slices[key]:
+                    del self.slices[key]
+        else:
+            return None
+        self._dirty.add(key)
+        return key
+
+    def mark_all(self) -> None:
+        self._dirty.update(self.services)
+
+    def take_dirty(self) -> set[Key]:
+        """The services that changed since it was last asked."""
+        dirty, self._dirty = self._dirty, set()
+        return dirty
+
+
 class ServiceProxy:
     """One for each node. `changed` takes services, endpoint slices and nodes; nothing is applied before `synced`."""
 
@@ -37,12 +84,10 @@ class ServiceProxy:
         self._frame = rules.Frame(
             nft.table_name("services", node_name), node_name, tuple(cluster_cidrs), external_ips=external_ips
         )
-        self._services: dict[Key, Obj] = {}
-        self._slices: dict[Key, dict[str, Obj]] = defaultdict(dict)
+        self._inputs = Inputs()
         self._applied: dict[Key, Rules] = {}
         #: Who wants an element and its value; the first one's is applied.
         self._elements: dict[tuple[str, str], dict[Key, str]] = {}
-        self._dirty: set[Key] = set()
         self._rebuild = True
         self._synced = asyncio.Event()
         self._wake = asyncio.Event()
@@ -56,39 +101,16 @@ class ServiceProxy:
 
     def changed(self, resource: str, old: Obj | None, new: Obj | None) -> None:
         """An object came, changed or went (new is None)."""
-        obj = new or old
-        if obj is None:
-            return
-        meta = obj["metadata"]
-        if resource == "services":
-            key = (meta["namespace"], meta["name"])
-            if new is not None and _is_proxied(new):
-                self._services[key] = new
-            else:
-                self._services.pop(key, None)
-        elif resource == _SLICES:
-            labels = meta.get("labels") or {}
-            name = labels.get(_SERVICE_NAME)
-            if not name or _HEADLESS in labels:
+        if resource == "nodes":
+            if new is None or new["metadata"]["name"] != self._frame.node_name:
                 return
-            key = (meta["namespace"], name)
-            if new is not None:
-                self._slices[key][meta["name"]] = new
-            else:
-                self._slices[key].pop(meta["name"], None)
-                if not self._slices[key]:
-                    del self._slices[key]
-        elif resource == "nodes" and meta["name"] == self._frame.node_name and new is not None:
-            zone = (meta.get("labels") or {}).get(_ZONE, "")
-            if zone != self._frame.zone:
-                frame = self._frame
-                self._frame = rules.Frame(frame.table, frame.node_name, frame.cluster_cidrs, zone, frame.external_ips)
-                self._dirty.update(self._services)
-                self._signal()
+            zone = (new["metadata"].get("labels") or {}).get(_ZONE, "")
+            if zone == self._frame.zone:
+                return
+            self._frame = replace(self._frame, zone=zone)
+            self._inputs.mark_all()
+        elif self._inputs.changed(resource, old, new) is None:
             return
-        else:
-            return
-        self._dirty.add(key)
         self._signal()
 
     def synced(self) -> None:
@@ -147,12 +169,13 @@ class ServiceProxy:
 
     async def _apply(self) -> None:
         batch: list[str] = []
-        known = dict(self._applied) if self._rebuild else {key: self._applied[key] for key in self._dirty & self._applied.keys()}
+        known = self._applied
         if self._rebuild:
             batch.append(rules.skeleton(self._frame).rstrip())
             self._applied, self._elements = {}, {}
-            self._dirty = set(self._services)
-        dirty, self._dirty = self._dirty, set()
+            self._inputs.mark_all()
+        dirty = self._inputs.take_dirty()
+        known = {key: known[key] for key in dirty & known.keys()}
         wanted = {key: self._wanted(key) for key in dirty}
         was = {key: self._applied.get(key, _NOTHING) for key in dirty}
         batch += self._difference(was, wanted)
@@ -167,14 +190,14 @@ class ServiceProxy:
                 self._applied.pop(key, None)
             else:
                 self._applied[key] = new
-        for key in dirty & known.keys():
+        for key in known:
             await conntrack.forget_stale(known[key].udp, wanted[key].udp)
 
     def _wanted(self, key: Key) -> Rules:
-        service = self._services.get(key)
+        service = self._inputs.services.get(key)
         if service is None:
             return _NOTHING
-        return rules.of_service(service, list(self._slices.get(key, {}).values()), self._frame)
+        return rules.of_service(service, list(self._inputs.slices.get(key, {}).values()), self._frame)
 
     def _difference(self, was: dict[Key, Rules], wanted: dict[Key, Rules]) -> list[str]:
         """Commands from the one to the other, in an order in which nothing is used before it is there or removed while in use.

@@ -99,7 +99,10 @@ class _Network:
         if self._settings.is_enabled("proxy"):
             lacking = ServiceProxy.missing()
             if lacking:
-                log.warning("services_not_served", missing=lacking)
+                from kubelite.network.userspace import UserspaceProxy
+
+                log.warning("services_relayed_by_this_process", missing=lacking)
+                components.append(UserspaceProxy(options.node_name))
             else:
                 components.append(ServiceProxy(options.node_name, cidrs))
         if self._settings.is_enabled("dns") and cluster.dns_address:
