@@ -1,246 +1,36 @@
-"""`kubelite`: the commands and their options.
+"""`kubelite`: the console script.
 
-What a command does lives in a module of its own and is imported when it runs, so that `kubelite version` and `--help` are
-quick. Options may also come from a YAML file (`--config`) with the same names; what is given on the command line wins.
+What starts a server is parsed here without much ado; all other commands, help and mistakes are typer's.
 """
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
 
-import typer
-
-app = typer.Typer(
-    name="kubelite",
-    help="Kubernetes in one Python process.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-token_app = typer.Typer(help="Tokens with which nodes join.", no_args_is_help=True)
-image_app = typer.Typer(help="Images of this machine's container runtime.", no_args_is_help=True)
-app.add_typer(token_app, name="token")
-app.add_typer(image_app, name="image")
-
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where everything is kept. [default: /var/lib/kubelite as root]")
-]
-Port = Annotated[int | None, typer.Option("--https-port", help="The API's port. [default: 6443]")]
-GrpcPort = Annotated[int | None, typer.Option("--grpc-port", help="The nodes' port. [default: the one after the API's]")]
-Bind = Annotated[str | None, typer.Option("--bind", help="The address to listen on. [default: 0.0.0.0]")]
-Advertise = Annotated[str | None, typer.Option("--advertise-address", help="Where others reach this server.")]
-Runtime = Annotated[str | None, typer.Option("--runtime", help="auto, containerd, docker, cri or fake. [default: auto]")]
-Endpoint = Annotated[str | None, typer.Option("--runtime-endpoint", help="A runtime that runs already, by its socket.")]
-NodeName = Annotated[str | None, typer.Option("--node-name", help="This node's name. [default: the host's]")]
-ClusterCidr = Annotated[str | None, typer.Option("--cluster-cidr", help="The pods' network. [default: 10.244.0.0/16]")]
-ServiceCidr = Annotated[str | None, typer.Option("--service-cidr", help="The services' network. [default: 10.96.0.0/16]")]
-Disable = Annotated[
-    list[str] | None, typer.Option("--disable", help="scheduler, controllers, dns, proxy: another takes its place.")
-]
-Config = Annotated[Path | None, typer.Option("--config", help="A YAML file of these options' names.")]
-LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json. [default: console]")]
-LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error. [default: info]")]
-Images = Annotated[Path | None, typer.Option("--images", help="Image archives to import when the node starts.")]
-Registries = Annotated[Path | None, typer.Option("--registries", help="Registry mirrors. [default: /etc/containerd/certs.d]")]
-Nodes = Annotated[int | None, typer.Option("--nodes", help="So many simulated nodes, with --runtime fake.")]
-
-
-@app.command()
-def server(
-    data_dir: DataDir = None,
-    https_port: Port = None,
-    grpc_port: GrpcPort = None,
-    bind: Bind = None,
-    advertise_address: Advertise = None,
-    cluster_cidr: ClusterCidr = None,
-    service_cidr: ServiceCidr = None,
-    disable: Disable = None,
-    config: Config = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
-) -> None:
-    """Runs the control plane: API server, scheduler, controllers."""
-    _run("server", locals())
-
-
-@app.command()
-def agent(
-    server: Annotated[str | None, typer.Option("--server", help="The server: https://HOST:PORT.")] = None,
-    token: Annotated[str | None, typer.Option("--token", help="From `kubelite token create`.")] = None,
-    ca_hash: Annotated[str | None, typer.Option("--ca-hash", help="The server's CA, where the token doesn't say.")] = None,
-    data_dir: DataDir = None,
-    node_name: NodeName = None,
-    runtime: Runtime = None,
-    runtime_endpoint: Endpoint = None,
-    registries_dir: Registries = None,
-    images: Images = None,
-    disable: Disable = None,
-    config: Config = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
-) -> None:
-    """Runs a node that joins a server."""
-    _run("agent", locals())
-
-
-@app.command()
-def up(
-    data_dir: DataDir = None,
-    https_port: Port = None,
-    grpc_port: GrpcPort = None,
-    bind: Bind = None,
-    advertise_address: Advertise = None,
-    runtime: Runtime = None,
-    runtime_endpoint: Endpoint = None,
-    registries_dir: Registries = None,
-    node_name: NodeName = None,
-    nodes: Nodes = None,
-    images: Images = None,
-    cluster_cidr: ClusterCidr = None,
-    service_cidr: ServiceCidr = None,
-    disable: Disable = None,
-    config: Config = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
-) -> None:
-    """Runs a whole cluster here: the control plane and a node, in one process."""
-    _run("up", locals())
-
-
-@token_app.command("create")
-def token_create(
-    ttl: Annotated[str, typer.Option(help="How long it can be used: 30m, 24h, 0 for ever.")] = "24h",
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
-    data_dir: DataDir = None,
-) -> None:
-    """Prints a new token; its last line is what `kubelite agent --token` takes."""
-    _admin("create_token", data_dir, ttl, description)
-
-
-@token_app.command("list")
-def token_list(data_dir: DataDir = None) -> None:
-    """Lists the tokens, without their secrets."""
-    _admin("list_tokens", data_dir)
-
-
-@token_app.command("revoke")
-def token_revoke(token: str, data_dir: DataDir = None) -> None:
-    """Takes a token back, by its id (the part before the dot)."""
-    _admin("revoke_token", data_dir, token)
-
-
-@image_app.command("import")
-def image_import(
-    archive: Annotated[list[Path], typer.Argument(help="OCI or Docker archives.")],
-    data_dir: DataDir = None,
-    runtime: Runtime = None,
-    runtime_endpoint: Endpoint = None,
-) -> None:
-    """Brings images from archives into this machine's runtime; no registry is needed."""
-    from kubelite.cli import images
-
-    _guarded(images.import_archives, archive, _settings({"data_dir": data_dir, **_runtime(runtime, runtime_endpoint)}))
-
-
-@image_app.command("list")
-def image_list(data_dir: DataDir = None, runtime: Runtime = None, runtime_endpoint: Endpoint = None) -> None:
-    """Lists the images of this machine's runtime."""
-    from kubelite.cli import images
-
-    _guarded(images.list_images, _settings({"data_dir": data_dir, **_runtime(runtime, runtime_endpoint)}))
-
-
-@app.command()
-def kubeconfig(data_dir: DataDir = None) -> None:
-    """Prints the administrator's kubeconfig: kubelite kubeconfig > ~/.kube/config."""
-    settings = _settings({"data_dir": data_dir})
-    if not settings.kubeconfig.exists():
-        _fail(f"there is no {settings.kubeconfig}: start a server with `kubelite up`, or name its --data-dir")
-    sys.stdout.write(settings.kubeconfig.read_text())
-
-
-@app.command()
-def check(data_dir: DataDir = None) -> None:
-    """Says what this machine lacks for each runtime and for networking, and the command that mends it."""
-    from kubelite.cli import machine
-
-    raise typer.Exit(machine.check(_settings({"data_dir": data_dir})))
-
-
-@app.command()
-def reset(
-    data_dir: DataDir = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Does not ask.")] = False,
-) -> None:
-    """Ends what a node left running here (containers, its containerd, its network) and removes its data."""
-    from kubelite.cli import machine
-
-    settings = _settings({"data_dir": data_dir})
-    if not yes:
-        typer.confirm(f"This removes {settings.data_dir} and ends every container of it. Go on?", abort=True)
-    _guarded(machine.reset, settings)
-
-
-@app.command()
-def version() -> None:
-    """Prints the versions of kubelite and of the Kubernetes API it serves."""
-    from kubelite import KUBERNETES_VERSION, __version__
-
-    sys.stdout.write(f"kubelite {__version__} (Kubernetes {KUBERNETES_VERSION})\n")
+from kubelite.cli import quick
 
 
 def main() -> None:
-    """The console script."""
-    # Most used from scripts and measured: not worth building the parser of all commands for.
-    if sys.argv[1:] == ["version"]:
-        version()
+    words = sys.argv[1:]
+    if words == ["version"]:
+        quick.print_version()
         return
-    app()
+    plain = quick.parse(words)
+    if plain is None:
+        from kubelite.cli import commands
 
-
-def _runtime(runtime: str | None, endpoint: str | None) -> dict[str, Any]:
-    return {"runtime": runtime, "runtime_endpoint": endpoint}
-
-
-def _settings(given: dict[str, Any]) -> Any:
-    from kubelite.cli import options
-    from kubelite.server.settings import SettingsError
-
-    try:
-        return options.settings(given)
-    except SettingsError as e:
-        _fail(str(e))
-
-
-def _run(command: str, given: dict[str, Any]) -> None:
+        commands.app()
+        return
+    _load_structlog()
     from kubelite.cli import run
 
-    log_format = given.pop("log_format", None) or "console"
-    log_level = given.pop("log_level", None) or "info"
-    settings = _settings(given)
-    sys.exit(run.run(command, settings, log_format, log_level))
+    sys.exit(run.from_options(*plain))
 
 
-def _admin(name: str, data_dir: Path | None, *arguments: Any) -> None:
-    from kubelite.cli import tokens
-
-    _guarded(getattr(tokens, name), _settings({"data_dir": data_dir}), *arguments)
-
-
-def _guarded(function: Any, *arguments: Any) -> None:
-    """Runs a command; what it can foresee going wrong ends in one line that says what to do."""
-    from kubelite.cli.options import Problem
-    from kubelite.meta.errors import ApiError
-    from kubelite.server.settings import SettingsError
-
+def _load_structlog() -> None:
+    """Imports structlog as if rich were not there: it would load all of it for tracebacks in colour that a server never shows."""
+    if "rich" in sys.modules or "structlog" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]  # how Python itself marks a module that is not to be found
     try:
-        function(*arguments)
-    except (Problem, SettingsError) as e:
-        _fail(str(e))
-    except ApiError as e:
-        _fail(e.message)
-
-
-def _fail(message: str) -> NoReturn:
-    sys.stderr.write(f"kubelite: {message}\n")
-    sys.exit(1)
+        import structlog  # noqa: F401 - loaded for those who import it later
+    finally:
+        del sys.modules["rich"]

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
@@ -75,6 +75,21 @@ def _lock(data_dir: Path) -> TextIO:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def from_options(command: str, given: dict[str, Any]) -> int:
+    """Runs a command with its options by name (None: not given); the exit status."""
+    from kubelite.cli import options
+    from kubelite.server.settings import SettingsError
+
+    log_format = given.pop("log_format", None) or "console"
+    log_level = given.pop("log_level", None) or "info"
+    try:
+        settings = options.settings(given)
+    except SettingsError as e:
+        sys.stderr.write(f"kubelite: {e}\n")
+        return 1
+    return run(command, settings, log_format, log_level)
 
 
 def run(command: str, settings: "Settings", log_format: str, log_level: str) -> int:
