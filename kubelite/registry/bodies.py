@@ -89,7 +89,7 @@ def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
     """A new object in normal form without the fields that are unknown, and those fields' paths."""
     shape = structure.structure_of(kind)
     if kind.custom:
-        return _normal_custom(shape, obj)
+        return _normal_custom(kind, shape, obj)
     try:
         return models.normal(shape.definition, obj), ()
     except msgspec.ValidationError:
@@ -100,7 +100,7 @@ def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
         return normal, unknown
 
 
-def _normal_custom(shape: structure.Structure, obj: Obj) -> tuple[Obj, Sequence[str]]:
+def _normal_custom(kind: Kind, shape: structure.Structure, obj: Obj) -> tuple[Obj, Sequence[str]]:
     meta = obj.get("metadata")
     if meta is not None and not isinstance(meta, dict):
         raise errors.BadRequest(
@@ -109,7 +109,11 @@ def _normal_custom(shape: structure.Structure, obj: Obj) -> tuple[Obj, Sequence[
     obj = copies.deep_copy(obj)
     inner = structure.of_definition(OBJECT_META)
     own = checking.without_nulls(meta or {})
-    unknown = [f"metadata.{path}" for path in checking.check(inner, own)]
+    try:
+        unknown = [f"metadata.{path}" for path in checking.check(inner, own)]
+    except errors.BadRequest as e:
+        handled = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+        raise errors.BadRequest(f"{handled}: {e.message.partition('ObjectMeta: ')[2]}") from e
     obj["metadata"] = checking.normal(inner, own)
     unknown += checking.unknown_fields(shape, obj)
     if unknown:

@@ -19,7 +19,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions, ListOptions, Target
 from kubelite.registry.strategies import Request, Strategy, keep
 from kubelite.registry.validation import rules
-from kubelite.schema.kinds import ALL_VERBS, Kind, Subresource
+from kubelite.schema.kinds import Kind, Subresource
 
 if TYPE_CHECKING:
     from kubelite.registry.registry import Registry
@@ -31,6 +31,10 @@ PREFIX = "/customresourcedefinitions.apiextensions.k8s.io/"
 
 #: Between two looks at whether the objects of a deleted definition are gone, when something holds them.
 RETRY_S = 1.0
+
+
+#: In the order of the real server's discovery.
+_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 
 
 def rows_of(definition: Obj) -> list[Kind]:
@@ -56,7 +60,7 @@ def rows_of(definition: Obj) -> list[Kind]:
                 plural=wanted["plural"],
                 singular=wanted.get("singular") or wanted["kind"].lower(),
                 namespaced=spec.get("scope") == "Namespaced",
-                verbs=ALL_VERBS,
+                verbs=_VERBS,
                 short_names=tuple(wanted.get("shortNames") or ()),
                 categories=tuple(wanted.get("categories") or ()),
                 subresources=subresources,
@@ -311,6 +315,8 @@ def check_definition(obj: Obj) -> list[Cause]:
         text = "must have exactly one version marked as storage version"
         causes.append(errors.invalid("spec.versions", versions, text))
     seen: set[str] = set()
+    # one schema for all versions is named by where older API versions had it, as the real server does
+    shared = all(v.get("schema") == versions[0].get("schema") for v in versions)
     for index, version in enumerate(versions):
         path = f"spec.versions[{index}]"
         label = version.get("name") or ""
@@ -318,8 +324,12 @@ def check_definition(obj: Obj) -> list[Cause]:
         if label in seen:
             causes.append(errors.invalid("spec.versions", versions, "must contain unique version names"))
         seen.add(label)
-        causes += _check_schema(version, path)
+        if index == 0 or not shared:
+            causes += _check_schema(version, path, shared)
     causes += _check_names(wanted)
+    if versions and not any(v.get("storage") for v in versions):
+        text = "must have at least one stored version"
+        causes.append(errors.invalid("status.storedVersions", None, text))
     return causes
 
 
@@ -341,11 +351,13 @@ def _check_names(wanted: Mapping[str, Any]) -> list[Cause]:
     return causes
 
 
-def _check_schema(version: Mapping[str, Any], path: str) -> list[Cause]:
+def _check_schema(version: Mapping[str, Any], path: str, shared: bool) -> list[Cause]:
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     at = f"{path}.schema.openAPIV3Schema"
     if not isinstance(schema, dict):
-        return [errors.required(at, "schemas are required")]
+        return [errors.required(at)]
+    if shared:
+        at = "spec.validation.openAPIV3Schema"
     causes: list[Cause] = []
     if not schema.get("type"):
         causes.append(errors.required(f"{at}.type", "must not be empty at the root"))

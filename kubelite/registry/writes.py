@@ -388,7 +388,9 @@ def _lock(write: Write, meta: Obj, current: Entry) -> None:
     newest = str(current.revision)
     if given in (None, "", "0"):
         if not write.strategy.allow_unconditional_update:
-            cause = Cause("metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0x0: must be specified for an update")
+            zero = "0" if kind.custom else "0x0"
+            text = f"Invalid value: {zero}: must be specified for an update"
+            cause = Cause("metadata.resourceVersion", "FieldValueInvalid", text)
             raise errors.Invalid.of(kind.group, kind.plural, name, [cause])
     elif given != newest:
         raise errors.Conflict.of(kind.group, kind.plural, name, faults.MODIFIED)

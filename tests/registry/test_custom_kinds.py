@@ -96,7 +96,7 @@ async def test_custom_objects_are_defaulted_and_pruned(cluster: Cluster) -> None
     ("spec", "message"),
     [
         ({"size": 11}, "spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10"),
-        ({"size": "2"}, 'spec.size: Invalid value: "2": spec.size in body must be of type integer: "string"'),
+        ({"size": "2"}, 'spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"'),
         ({"size": None}, "spec.size: Required value"),
         ({"color": "pink"}, 'spec.color: Unsupported value: "pink": supported values: "red", "blue"'),
         ({"word": "A"}, "spec.word: Invalid value: \"A\": spec.word in body should match '^[a-z]+$'"),
@@ -203,7 +203,7 @@ async def test_a_definition_that_is_wrong_is_refused(cluster: Cluster) -> None:
     fields = {cause.field for cause in caught.value.causes}
     assert {"metadata.name", "spec.scope"} <= fields
     no_schema = definition(versions=[{"name": "v1", "served": True, "storage": True}])
-    with pytest.raises(errors.Invalid, match=r"openAPIV3Schema: Required value: schemas are required"):
+    with pytest.raises(errors.Invalid, match=r"openAPIV3Schema: Required value"):
         await cluster.create(CRDS, no_schema)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from kubelite.meta.errors import Cause, MethodNotAllowed
+from kubelite.meta.errors import Cause, MethodNotAllowed, invalid
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions, WriteOptions
 from kubelite.registry.validation import metadata
@@ -157,10 +157,25 @@ class CustomStrategy(Strategy):
             obj.pop("status", None)
         obj["metadata"]["generation"] = 1
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        """What the scale subresource shows are counts."""
+        version = request.kind.crd_version or {}
+        subresources: Any = version.get("subresources") or {}
+        scale = subresources.get("scale") or {}
+        causes = []
+        for path in (scale.get("specReplicasPath") or "", scale.get("statusReplicasPath") or ""):
+            value = get(obj, *path.strip(".").split(".")) if path else None
+            if isinstance(value, int) and not isinstance(value, bool) and value < 0:
+                causes.append(invalid(path, value, "should be a non-negative integer"))
+        return causes
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new)
+
     def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
         known = (old or {}).get("metadata", {}).get("finalizers") or ()
         return [
-            f'metadata.finalizers: "{name}": prefer a domain-qualified finalizer name including a path (/) to avoid '
+            f'metadata.finalizers: "{name}": prefer a domain-qualified finalizer name to avoid '
             "accidental conflicts with other finalizer writers"
             for name in new["metadata"].get("finalizers") or ()
             if "/" not in name and name not in (*known, metadata.ORPHAN, metadata.FOREGROUND)

@@ -67,7 +67,7 @@ class ScaleBody:
                 'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal into Go struct field '
                 "ScaleSpec.spec.replicas of type int32"
             )
-        if replicas < 0:
+        if replicas < 0 and not self._kind.custom:
             cause = errors.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
             raise errors.Invalid.of("autoscaling", "Scale", old["metadata"]["name"], [cause])
         new = _with(old, self._replicas, replicas)

@@ -28,9 +28,22 @@ def validate(structure: Structure, new: Obj, old: Obj | None) -> list[Cause]:
     causes: list[Cause] = []
     if schema:
         _object(schema, new, "", causes, top=True)
-        if not causes and _has_rules(structure):
-            rules.validate(schema, new, old, "", causes)
+        if _has_rules(structure):
+            if any(cause.reason in _BLOCKING for cause in causes):
+                causes.append(Cause("<nil>", "FieldValueInvalid", _NOT_CHECKED))
+            else:
+                rules.validate(schema, new, old, "", causes)
     return causes
+
+
+#: Faults that keep the rules from being asked, as they expect values of the right shape.
+_BLOCKING = frozenset(
+    ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
+)
+_NOT_CHECKED = (
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
 
 
 def _has_rules(structure: Structure) -> bool:
@@ -48,13 +61,14 @@ def _check(schema: _Schema, value: Any, path: str, causes: list[Cause]) -> None:
     if value is None:
         if not schema.get("nullable") and (schema.get("type") or schema.get("x-kubernetes-int-or-string")):
             kind = schema.get("type") or "integer,string"
-            causes.append(_type_fault(path, None, f'{path} in body must be of type {kind}: "null"'))
+            causes.append(_type_fault(path, "null", f'{path} in body must be of type {kind}: "null"'))
         return
     if not _type_matches(schema, value):
         kind = schema.get("type", "")
         if schema.get("x-kubernetes-int-or-string"):
             kind = "integer,string"
-        causes.append(_type_fault(path, value, f'{path} in body must be of type {kind}: "{_type_of(value)}"'))
+        seen = _type_of(value)
+        causes.append(_type_fault(path, seen, f'{path} in body must be of type {kind}: "{seen}"'))
         return
     enum = schema.get("enum")
     if enum is not None and value not in enum:
@@ -119,7 +133,7 @@ def _text(schema: _Schema, value: str, path: str, causes: list[Cause]) -> None:
         causes.append(_invalid(path, value, f"should match '{pattern}'"))
     form = schema.get("format")
     if form and form in _FORMATS and not _FORMATS[form](value):
-        causes.append(_invalid(path, value, f'must be of type {form}: "{value}"'))
+        causes.append(_type_fault(path, value, f'{path} in body must be of type {form}: "{value}"'))
 
 
 @lru_cache(maxsize=1024)

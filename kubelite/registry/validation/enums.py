@@ -30,7 +30,6 @@ core.v1.ResourceQuotaSpec scopes[] BestEffort CrossNamespacePodAffinity NotBestE
 core.v1.ScopedResourceSelectorRequirement operator DoesNotExist Exists In NotIn
 core.v1.ServiceSpec ipFamilies[] IPv4 IPv6
 core.v1.ServiceSpec ipFamilyPolicy PreferDualStack RequireDualStack SingleStack
-core.v1.Taint effect NoExecute NoSchedule PreferNoSchedule
 discovery.v1.EndpointPort protocol SCTP TCP UDP
 discovery.v1.EndpointSlice addressType FQDN IPv4 IPv6
 networking.v1.HTTPIngressPath pathType Exact ImplementationSpecific Prefix

@@ -162,4 +162,12 @@ def check_rules(schema: _Schema, path: str, causes: list[Cause]) -> None:
             try:
                 expressions.compile(rule[field])
             except ExpressionError as e:
-                causes.append(errors.invalid(f"{at}.{field}", rule[field], str(e)))
+                shown = {
+                    "Rule": rule.get("rule", ""),
+                    "Message": rule.get("message", ""),
+                    "MessageExpression": rule.get("messageExpression", ""),
+                    "Reason": rule.get("reason"),
+                    "FieldPath": rule.get("fieldPath", ""),
+                    "OptionalOldSelf": rule.get("optionalOldSelf"),
+                }
+                causes.append(errors.invalid(f"{at}.{field}", shown, str(e)))
