@@ -9,6 +9,7 @@ Source: apiserver pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.
 import asyncio
 import base64
 import binascii
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 
 _GROUP = "admissionregistration.k8s.io"
 _KEPT_SELECTIONS = 4096
+_TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +64,7 @@ class _Hooks:
         self._configurations = informers.of(f"{self.resource}.{_GROUP}")
         self._hooks: list[Hook] | None = None
         self._selections: dict[tuple[Operation, Kind, str], tuple[Hook, ...]] = {}
+        self._told: dict[str, float] = {}
         self._configurations.subscribe(self._changed)
 
     def handles(self, operation: Operation, kind: Kind, subresource: str) -> bool:
@@ -70,6 +73,7 @@ class _Hooks:
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
         self._hooks = None
         self._selections.clear()
+        self._told.clear()
 
     def _selection(self, attributes: Attributes) -> tuple[Hook, ...]:
         """The hooks whose rules match, before any selector is asked."""
@@ -116,10 +120,17 @@ class _Hooks:
             answer = await self._caller.call(hook.spec.get("clientConfig") or {}, review, timeout_s)
             return _checked(answer, request["uid"])
         except CallFailed as error:
-            log.warning("webhook_failed", webhook=hook.name, error=str(error), ignored=hook.ignores_failure)
+            self._tell(hook, error)
             if hook.ignores_failure:
                 return None
             raise errors.InternalError.of(f'failed calling webhook "{hook.name}": {error}') from error
+
+    def _tell(self, hook: Hook, error: CallFailed) -> None:
+        """Logs a failure, of one hook not more often than an operator would want to read it."""
+        now = time.monotonic()
+        if now - self._told.get(hook.name, -_TELL_EVERY_S) >= _TELL_EVERY_S:
+            self._told[hook.name] = now
+            log.warning("webhook_failed", webhook=hook.name, error=str(error), ignored=hook.ignores_failure)
 
 
 class MutatingWebhooks(_Hooks):

@@ -8,6 +8,7 @@ Source: apiserver pkg/admission/plugin/resourcequota/controller.go.
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
@@ -20,7 +21,9 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import Attributes, Operation
 from kubelite.schema.kinds import Kind
 
-_TRIES = 4
+_TRIES = 8
+#: Between tries, doubled each time: a write of somebody else may still wait for its commit, and is not readable until then.
+_FIRST_BACKOFF_S = 0.002
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +96,8 @@ class ResourceQuota:
         batch, namespace.waiting = namespace.waiting, []
         try:
             for attempt in range(_TRIES):
+                if attempt:
+                    await asyncio.sleep(_FIRST_BACKOFF_S * 2**attempt * (0.5 + random.random() / 2))
                 before = {q["metadata"]["name"]: q for q in (await self._live(name) if attempt else self._current(name))}
                 after = self._weigh_all(batch, before)
                 if await self._write([after[n] for n in after if after[n] is not before[n]]):
