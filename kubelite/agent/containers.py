@@ -121,6 +121,7 @@ def _annotations(pod: Obj, container: Obj, start: Start) -> dict[str, str]:
         keys.MESSAGE_PATH_ANNOTATION: container.get("terminationMessagePath") or "/dev/termination-log",
         keys.MESSAGE_POLICY_ANNOTATION: container.get("terminationMessagePolicy") or "File",
         keys.BACKOFF_ANNOTATION: f"{start.backoff.delay_s:g}",
+        keys.RESOURCES_ANNOTATION: orjson.dumps(container.get("resources") or {}).decode(),
     }
     grace_s = pod["spec"].get("terminationGracePeriodSeconds")
     if grace_s is not None:

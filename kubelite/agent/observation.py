@@ -22,6 +22,8 @@ MESSAGE_PATH_ANNOTATION = "io.kubernetes.container.terminationMessagePath"
 MESSAGE_POLICY_ANNOTATION = "io.kubernetes.container.terminationMessagePolicy"
 GRACE_ANNOTATION = "io.kubernetes.pod.terminationGracePeriod"
 PRE_STOP_ANNOTATION = "io.kubernetes.container.preStopHandler"
+#: The resources that a container was made with, as its spec gave them.
+RESOURCES_ANNOTATION = "io.kubelite.container.resources"
 #: The back-off delay that the next restart will find, so that a new agent goes on where the old one was.
 BACKOFF_ANNOTATION = "io.kubelite.container.backoffSeconds"
 

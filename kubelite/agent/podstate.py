@@ -66,6 +66,8 @@ class Memory:
     #: Set once the pod must end though nobody deleted it (evicted, deadline): reason and message of its status.
     ended: tuple[str, str] | None = None
     started_at_s: float = 0.0
+    #: The resources that running containers have, by container id, as their specs gave them.
+    applied: Mapping[str, Obj] = field(default_factory=dict)
     #: The pod's phase as last reported is Succeeded or Failed: nothing of it is ever started again.
     terminal: bool = False
 
@@ -98,6 +100,8 @@ class Decision:
     stop_sandboxes: tuple[str, ...] = ()
     create_sandbox: int | None = None
     starts: tuple[Start, ...] = ()
+    #: Running containers whose limits are to become those of the spec.
+    resizes: tuple[Record, ...] = ()
     #: Waiting reasons to show, by container (crash back-off).
     holds: Mapping[str, Waiting] = field(default_factory=dict)
     #: Whether the pod is on its way out: every container is being ended and none will be started.
@@ -135,6 +139,7 @@ class _Progress:
         self.spec = pod["spec"]
         self.starts: list[Start] = []
         self.kills: list[Kill] = []
+        self.resizes: list[Record] = []
         self.holds: dict[str, Waiting] = {}
         self.wake_at_s = wake_at_s
 
@@ -159,6 +164,7 @@ class _Progress:
             stop_sandboxes=stop_sandboxes,
             create_sandbox=create_sandbox,
             starts=tuple(self.starts),
+            resizes=tuple(self.resizes),
             holds=self.holds,
             wake_at_s=self.wake_at_s,
         )
@@ -269,6 +275,8 @@ class _Progress:
             self._kill(container, record, f"Init container {name} definition changed")
         elif verdict.alive is False:
             self._kill(container, record, f"Init container {name} failed liveness probe", "liveness")
+        else:
+            self._resize(container, record)
         return True
 
     def _regular(self) -> bool:
@@ -299,7 +307,27 @@ class _Progress:
                 self._kill(container, record, f"Container {name} failed liveness probe{again}", "liveness")
             elif verdict.started is False and container.get("startupProbe") is not None:
                 self._kill(container, record, f"Container {name} failed startup probe{again}", "startup")
+            else:
+                self._resize(container, record)
         return alive
+
+    def _resize(self, container: Obj, record: Record) -> None:
+        """Has a running container's limits changed, by restarting it where its policy for a changed resource says so."""
+        applied = self.memory.applied.get(record.id)
+        wanted = container.get("resources") or {}
+        if applied is None or applied == wanted:
+            return
+        changed = {
+            name
+            for kind in ("requests", "limits")
+            for name in {**(applied.get(kind) or {}), **(wanted.get(kind) or {})}
+            if (applied.get(kind) or {}).get(name) != (wanted.get(kind) or {}).get(name)
+        }
+        policies = {p["resourceName"]: p["restartPolicy"] for p in container.get("resizePolicy") or ()}
+        if any(policies.get(name) == "RestartContainer" for name in changed):
+            self._kill(container, record, f"Container {record.name} resize requires restart, will be restarted")
+        elif record.name not in self.memory.busy:
+            self.resizes.append(record)
 
     def _restarts(self, container: Obj) -> bool:
         record = self.observed.newest(container["name"])

@@ -119,7 +119,8 @@ def _one(
         elif before is None and old is not None and old.get("containerID") == status["containerID"]:
             # The one before it has been removed; its end is still worth telling.
             status["lastState"] = old.get("lastState") or {}
-        status["resources"] = container.get("resources") or {}
+        wanted = container.get("resources") or {}
+        status["resources"] = memory.applied.get(record.id, wanted) if record.running else wanted
         if requests := (container.get("resources") or {}).get("requests"):
             status["allocatedResources"] = requests
         if record.user:

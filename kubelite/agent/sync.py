@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import orjson
 import structlog
 
 from kubelite.agent import messages, podstate, podstatus
 from kubelite.agent.context import Context
 from kubelite.agent.events import field_path
-from kubelite.agent.observation import Observed, Record, record_of
+from kubelite.agent.observation import RESOURCES_ANNOTATION, Observed, Record, record_of
 from kubelite.agent.podstate import Backoff, Decision, Memory, Verdict
 from kubelite.agent.podstatus import TERMINAL, Place
 from kubelite.agent.probes import Probers
@@ -71,6 +72,7 @@ class PodWorker:
         for container in containers:
             record = record_of(container)
             self.records[record.id] = record
+            self.work.applied[record.id] = orjson.loads(record.annotations.get(RESOURCES_ANNOTATION, "{}"))
             if record.backoff_s:
                 self.work.backoffs[record.name] = Backoff(record.backoff_s, record.created_at_ns / 1e9, record.hash)
         self._dirty |= {*self.sandboxes, *self.records}
@@ -190,6 +192,7 @@ class PodWorker:
         memory.backoffs = self.work.backoffs
         memory.waiting = self.work.waiting
         memory.busy = self.work.busy
+        memory.applied = self.work.applied
         decision = podstate.decide(self.pod, self.observed, memory, self.context.now())
         if decision.ended is not None:
             self._end(decision.ended)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from kubelite.agent import containers, faults, hooks
+from kubelite.agent import containers, faults, hooks, resources
 from kubelite.agent.events import field_path
 from kubelite.agent.faults import ConfigFault, StartFault
+from kubelite.agent.observation import Record
 from kubelite.agent.podstate import MINIMUM_GRACE_S, SANDBOX, Backoff, Decision, Kill, Start, Waiting, container_of
 from kubelite.agent.volumes.volumes import Prepared
 from kubelite.meta.types import Obj
@@ -51,6 +52,8 @@ class Work:
         self._cleaned = False
         self.backoffs: dict[str, Backoff] = {}
         self.waiting: dict[str, Waiting] = {}
+        #: The resources that containers have, by their id.
+        self.applied: dict[str, Obj] = {}
 
     @property
     def pod(self) -> Obj:
@@ -70,6 +73,8 @@ class Work:
             self._chain.cancel()
         for kill in decision.kills:
             self._run(kill.record.name, self._kill(kill))
+        for record in decision.resizes:
+            self._run(record.name, self._resize(record))
         if decision.stop_sandboxes:
             self._run(SANDBOX, self._stop_sandboxes(decision.stop_sandboxes))
         elif decision.create_sandbox is not None:
@@ -289,6 +294,7 @@ class Work:
             raise StartFault("CreateContainerError", str(e), retry_at_s) from e
         context.recorder.pod(pod, "Normal", "Created", f"Created container: {start.name}", path)
         self.backoffs[start.name] = start.backoff
+        self.applied[id_] = container.get("resources") or {}
         try:
             await _to_the_end(context.runtime.start_container(id_))
         except RuntimeFault as e:
@@ -334,10 +340,31 @@ class Work:
             with contextlib.suppress(RuntimeFault):  # tried again after the next restart
                 await self._context.runtime.remove_container(record.id)
                 self._worker.records.pop(record.id, None)
+                self.applied.pop(record.id, None)
                 if not self._context.options.simulated:
                     directory = self._context.log_dir(self.pod) / name
                     for file in directory.glob(f"{record.restarts}.log*"):
                         file.unlink(missing_ok=True)
+
+    # Resizing.
+
+    async def _resize(self, record: Record) -> None:
+        """Gives a running container the limits that its spec has now, the pod's cgroup too: first the one that grows."""
+        context, pod = self._context, self.pod
+        found = container_of(pod, record.name)
+        if found is None:
+            return
+        container = found[0]
+        if not context.options.simulated:
+            context.cgroups.ensure(pod)
+        limits = resources.of_container(pod, container, context.memory_bytes)
+        await context.runtime.update_container_resources(record.id, limits)
+        if not context.options.simulated:
+            # Shrinking works only once no container needs more.
+            context.cgroups.ensure(pod)
+        self.applied[record.id] = container.get("resources") or {}
+        text = f"Pod resize completed: {container['name']}"
+        context.recorder.pod(pod, "Normal", "ResizeCompleted", text, field_path(pod, record.name))
 
     # Killing.
 

@@ -232,3 +232,14 @@ def test_a_second_ready_sandbox_is_stopped() -> None:
     both = (sandbox(0), sandbox(1))
     decision = decide(pod(), observed(record("c", sandbox_id="s1"), sandboxes=both), Memory(), NOW_S)
     assert decision.stop_sandboxes == ("s0",)
+
+
+def test_changed_resources_are_applied_in_place_or_by_a_restart() -> None:
+    limits = {"limits": {"cpu": "2"}}
+    memory = Memory(applied={"c-0": {"limits": {"cpu": "1"}}})
+    in_place = decide(pod(container("c", resources=limits)), observed(record("c")), memory, NOW_S)
+    assert [r.name for r in in_place.resizes] == ["c"]
+    policy = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    restarted = decide(pod(container("c", resources=limits, resizePolicy=policy)), observed(record("c")), memory, NOW_S)
+    assert kills(restarted) == ["c"]
+    assert restarted.resizes == ()
