@@ -153,10 +153,11 @@ class Entries:
 
     def convert(self, obj: Obj, kind: Kind, to: Kind) -> Obj:
         """The object in another version; itself where it is in that one already. Never mutates."""
+        if to.custom:
+            # a stored object is of the version that its definition stored at the time, which need not be today's
+            return obj if obj.get("apiVersion") == to.api_version else {**obj, "apiVersion": to.api_version}
         if kind is to:
             return obj
-        if kind.custom:
-            return {**obj, "apiVersion": to.api_version}
         from kubelite.schema import conversion  # few kinds have two versions
 
         return conversion.convert(obj, kind, to)
