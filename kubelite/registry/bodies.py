@@ -58,7 +58,7 @@ def admitted(kind: Kind, changed: Obj) -> Obj:
 
 
 def _finished(kind: Kind, obj: Obj) -> Obj:
-    defaults.apply(kind, obj)
+    defaults.complete(kind, obj)
     strategies.of(kind).normalize(obj)
     return obj
 

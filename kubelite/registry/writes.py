@@ -413,9 +413,14 @@ def _prepare(write: Write, new: Obj, old: Obj) -> None:
     causes = metadata.validate_update(meta, old_meta, kind.custom)
     specific = strategy.validate_update(request, new, old)
     causes += specific
-    causes += structural.validate(kind, new, old, specific)
+    if kind.custom or (not request.subresource and new.get("spec", _ABSENT) != old.get("spec")):
+        causes += structural.validate(kind, new, old, specific)
     write.refuse(target.name, causes)
     write.options.warnings += strategy.warnings(request, new, old)
+
+
+#: Unlike any spec: a kind without one is always checked.
+_ABSENT = object()
 
 
 def _restore(meta: Obj, old: Obj, field: str) -> None:

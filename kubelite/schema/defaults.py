@@ -27,14 +27,20 @@ def apply(kind: Kind, obj: Obj) -> None:
     Raises:
         BadRequest: a value is of the wrong type.
     """
-    structure = structure_of(kind)
     if kind.custom or not kind.definition:
         _metadata(kind, obj)
-        structural(structure, obj)
+    else:
+        normal = checking.normal(structure_of(kind), obj)
+        obj.clear()
+        obj.update(normal)
+    complete(kind, obj)
+
+
+def complete(kind: Kind, obj: Obj) -> None:
+    """`apply` for an object that is in its normal form already."""
+    if kind.custom or not kind.definition:
+        structural(structure_of(kind), obj)
         return
-    normal = checking.normal(structure, obj)
-    obj.clear()
-    obj.update(normal)
     defaulter = _DEFAULTERS.get((kind.group, kind.version, kind.kind))
     if defaulter is not None:
         defaulter(obj)
