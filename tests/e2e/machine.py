@@ -19,6 +19,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 KUBECTL = ROOT / ".cache" / "bin" / "kubectl"
 IMAGES = ROOT / ".cache" / "images"
+#: Apart from the defaults, so that a cluster which runs here already is not disturbed.
+CLUSTER_CIDR, SERVICE_CIDR = "10.249.0.0/16", "10.99.0.0/16"
 
 
 def eventually(what: str, attempt: Callable[[], T | None], limit_s: float = 60) -> T:
@@ -86,6 +88,7 @@ class Machine:
                 *("--runtime", self.runtime),
                 *("--images", str(IMAGES)),
                 *("--node-name", "first"),
+                *("--cluster-cidr", CLUSTER_CIDR, "--service-cidr", SERVICE_CIDR),
                 *words,
             ],
             self.directory / "up.log",

@@ -1,13 +1,16 @@
 """What a new user does in a first session, with the stock kubectl against a real cluster on containerd, in order."""
 
+import contextlib
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +51,7 @@ def test_get_wide_shows_node_and_address(web: Machine) -> None:
     assert lines[0].split()[:7] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]
     assert len(lines) == 3
     for line in lines[1:]:
-        assert "1/1" in line and "Running" in line and re.search(r"10\.244\.\d+\.\d+", line)
+        assert "1/1" in line and "Running" in line and re.search(r"10\.249\.\d+\.\d+", line)
 
 
 def test_describe_tells_the_pods_story(web: Machine) -> None:
@@ -126,7 +129,7 @@ def test_the_service_answers_by_its_name_from_another_pod(web: Machine) -> None:
     get = r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 {} 80"
     for name in ("web", "web.default.svc.cluster.local"):
         assert "It works" in web.kubectl("exec", "client", "--", "sh", "-c", get.format(name))
-    assert "10.96.0.1" in web.kubectl("exec", "client", "--", "nslookup", "kubernetes.default.svc.cluster.local")
+    assert "10.99.0.1" in web.kubectl("exec", "client", "--", "nslookup", "kubernetes.default.svc.cluster.local")
     web.kubectl("delete", "pod", "client", "--now")
 
 
@@ -199,15 +202,30 @@ def test_a_container_that_keeps_ending_is_restarted_with_back_off(machine: Machi
     machine.kubectl("delete", "pod", "crash", "--now")
 
 
+def processes_of(container_id: str) -> list[int]:
+    """The host's ids of a container's processes, found by their cgroup."""
+    plain = container_id.removeprefix("containerd://")
+    found = []
+    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
+            if plain in cgroup.read_text():
+                found.append(int(cgroup.parent.name))
+    return found
+
+
 def test_a_killed_container_is_restarted(web: Machine) -> None:
-    name = pods(web)[0]["metadata"]["name"]
-    web.kubectl("exec", name, "--", "sh", "-c", "kill -9 -1 || kill -TERM 1")
+    pod = pods(web)[0]
+    (status,) = pod["status"]["containerStatuses"]
+    for process in processes_of(status["containerID"]):
+        os.kill(process, signal.SIGKILL)
 
     def is_restarted() -> bool:
-        (status,) = web.get("pod", name)["status"]["containerStatuses"]
+        (status,) = web.get("pod", pod["metadata"]["name"])["status"]["containerStatuses"]
         return bool(status["restartCount"] == 1 and status["ready"])
 
     eventually("the container runs again", is_restarted)
+    (now,) = web.get("pod", pod["metadata"]["name"])["status"]["containerStatuses"]
+    assert now["lastState"]["terminated"]["exitCode"] == 137
 
 
 def test_a_deleted_pod_is_replaced(web: Machine) -> None:
