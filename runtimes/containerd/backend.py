@@ -21,7 +21,7 @@ T = TypeVar("T")
 _QUICK_S = 30.0
 _SANDBOX_S = 240.0
 _PULL_S = 3600.0
-_START_S = 30.0
+_START_S = 60.0
 _DEFAULT_ENDPOINT = "/run/containerd/containerd.sock"
 
 
@@ -47,12 +47,11 @@ class Backend:
         return daemon.missing(options)
 
     async def start(self) -> None:
-        started = await self.daemon.ensure() if self.daemon else False
         self._channel = calls.channel(self._socket)
         self._runtime_stub = cri_grpc.RuntimeServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._image_stub = cri_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        await self._wait_answer()
-        if self.daemon is not None and (started or await self.image_status(self._options.sandbox_image) is None):
+        await self._bring_up()
+        if self.daemon is not None:
             await self._bring_sandbox_image()
 
     async def stop(self) -> None:
@@ -60,6 +59,20 @@ class Backend:
             channel, self._channel = self._channel, None
             self._runtime_stub = self._image_stub = None
             await channel.close()
+
+    async def _bring_up(self) -> None:
+        """Until the daemon answers; an owned one is started when it does not run."""
+        if self.daemon is None:
+            await self._wait_answer()
+            return
+        started = await self.daemon.ensure()
+        try:
+            await self._wait_answer()
+        except Unreachable:
+            if started or self.daemon.pid():
+                raise
+            await self.daemon.ensure()  # it was about to end when it was taken up
+            await self._wait_answer()
 
     async def _wait_answer(self) -> None:
         """Until the CRI plugin answers."""
@@ -259,9 +272,7 @@ class Backend:
         return await streams.connect_inside(path, port)
 
     async def events(self) -> AsyncIterator[to.RuntimeEvent]:
-        if self.daemon is not None and not self.daemon.pid():  # it crashed: this is how the agent comes back to it
-            await self.daemon.ensure()
-            await self._wait_answer()
+        await self._bring_up()  # where it crashed, this is how the agent comes back to it
         async for event in watching.events(self._connected, self._socket, self._owners, self._has_ended):
             yield event
 

@@ -94,12 +94,15 @@ class Daemon:
             await self._terminate(pid)
 
     async def _terminate(self, pid: int) -> None:
-        os.kill(pid, signal.SIGTERM)
-        for _ in range(int(_STOP_TIMEOUT_S / 0.05)):
-            if self.pid() != pid:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
                 return
-            await asyncio.sleep(0.05)  # another process's end has no event here: it may not be our child
-        os.kill(pid, signal.SIGKILL)
+            for _ in range(int(_STOP_TIMEOUT_S / 0.05)):
+                if self.pid() != pid:
+                    return
+                await asyncio.sleep(0.05)  # another process's end has no event here: it may not be our child
 
     def _spawn(self) -> None:
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
@@ -165,6 +168,7 @@ disabled_plugins = [
   restrict_oom_score_adj = {str(restrict_oom).lower()}
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
+  netns_mounts_under_state_dir = true
   tolerate_missing_hugetlb_controller = true
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".containerd]

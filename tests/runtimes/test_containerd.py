@@ -244,9 +244,11 @@ async def test_killed_daemon_comes_back_with_the_containers(own: BackendOptions,
     waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0.1)  # a subscription has no acknowledgement
     assert backend.daemon is not None
-    os.kill(backend.daemon.pid(), signal.SIGKILL)
+    daemon_of_backend = backend.daemon
+    os.kill(daemon_of_backend.pid(), signal.SIGKILL)
     with pytest.raises(Unreachable):
         await waiting
+    await _until(lambda: daemon_of_backend.pid() == 0)
     # who watches again brings it back
     waiting = asyncio.ensure_future(anext(backend.events()))
     await _until_answers(backend)
