@@ -147,7 +147,9 @@ class Discovery:
                 row |= {"kind": sub.kind, "verbs": list(sub.verbs)}
                 resources.append(row)
         name = f"{group}/{version}" if group else version
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources}
+        # The core group's list has no apiVersion of its own: it is older than the field.
+        own = {"apiVersion": "v1"} if group else {}
+        return {"kind": "APIResourceList", **own, "groupVersion": name, "resources": resources}
 
     def _everything(self, path: str, version: str) -> Obj:
         groups = [""] if path.strip("/") == "api" else self.groups()

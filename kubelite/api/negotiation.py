@@ -46,8 +46,8 @@ class _NotAcceptable(ApiError):
 
 
 @lru_cache(maxsize=512)
-def accepted(accept: str, *, discovery: bool = False) -> Media:
-    """The best of what `accept` allows.
+def accepted(accept: str, *, discovery: bool = False, plain: bool = False) -> Media:
+    """The best of what `accept` allows. `plain`: the answer has no other form than its own.
 
     Raises:
         ApiError: with 406, when it allows nothing that is served.
@@ -85,7 +85,7 @@ def accepted(accept: str, *, discovery: bool = False) -> Media:
             if group == "apidiscovery.k8s.io" and version in ("v2", "v2beta1"):
                 return Media("json", "APIGroupDiscoveryList", group, version)
             continue
-        if not discovery and group == "meta.k8s.io" and version in ("v1", "v1beta1"):
+        if not discovery and not plain and group == "meta.k8s.io" and version in ("v1", "v1beta1"):
             if form == "Table":
                 return Media(encoding, "Table", group, version)
             if form == "PartialObjectMetadata":

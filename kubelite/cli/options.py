@@ -23,7 +23,7 @@ def settings(given: dict[str, Any]) -> Settings:
     values: dict[str, Any] = {}
     config = given.get("config")
     if config is not None:
-        values |= _read(config)
+        values |= _read(Path(config))
     values |= {name: value for name, value in given.items() if value is not None and name != "config"}
     for name in _LISTS:
         if name in values:

@@ -231,3 +231,11 @@ async def test_a_kind_that_does_not_belong_is_refused(http, namespace):
     assert "cannot be handled as a ConfigMap" in answer.json["message"]
     answer = await http.post(MAPS.format(namespace), {"apiVersion": "apps/v1", "kind": "ConfigMap"})
     assert "does not match the expected API version (v1)" in answer.json["message"]
+
+
+async def test_what_has_no_metadata_has_no_table(http):
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    review = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert (await http.post(path, review, Accept=accept)).status == 406
+    assert (await http.post(path, review, Accept=f"{accept},application/json")).status == 201

@@ -11,10 +11,10 @@ from kubelite.schema.kinds import Kind
 __all__ = ["Reply", "Streamed", "media_of", "reply_with", "reply_with_bytes"]
 
 
-def media_of(request: Request) -> Media:
-    """Raises ApiError with 406."""
+def media_of(request: Request, *, plain: bool = False) -> Media:
+    """What to answer with; `plain` for what is no stored object and has neither table nor metadata. Raises ApiError with 406."""
     accept = request.headers.get("Accept", "")
-    return negotiation.PLAIN if accept == "application/json" else negotiation.accepted(accept)
+    return negotiation.PLAIN if accept == "application/json" else negotiation.accepted(accept, plain=plain)
 
 
 def reply_with_bytes(request: Request, media: Media, kind: Kind, value: bytes, status: int = 200) -> Reply:

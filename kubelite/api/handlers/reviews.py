@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     if request.info.verb != "create":
         raise not_allowed()
-    media = media_of(request)
+    media = media_of(request, plain=True)
     review = await read_object(request, kind, write_options(request, "CreateOptions"))
     match kind.plural:
         case "tokenreviews":

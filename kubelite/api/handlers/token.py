@@ -27,7 +27,7 @@ _BINDABLE = {("v1", "Pod"): "pods", ("v1", "Secret"): "secrets", ("v1", "Node"):
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     if request.info.verb != "create":
         raise not_allowed()
-    media = media_of(request)
+    media = media_of(request, plain=True)
     options = write_options(request, "CreateOptions")
     body = await read_object(request, kind, options)
     info = request.info

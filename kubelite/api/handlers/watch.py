@@ -48,6 +48,11 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
         await _pump(api, request, kind, watch, media, timeout_s)
         if not connection.is_lost:
             connection.end_stream()
+    except asyncio.CancelledError:
+        # The server stops: the stream has a proper end, so that clients come back at once and tell nobody of an error.
+        if not connection.is_lost:
+            connection.end_stream()
+        raise
     finally:
         watch.close()
     return Streamed()
