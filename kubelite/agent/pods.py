@@ -34,6 +34,8 @@ class Pods:
         self._group: asyncio.TaskGroup | None = None
         #: What the runtime had when the agent started, by pod uid, until a worker takes it.
         self._found: dict[str, tuple[list[Sandbox], list[Container]]] = {}
+        #: Deleted pods that have ended here while something else, a finalizer, keeps them in the API.
+        self._ended: set[str] = set()
         self.ready = asyncio.Event()
 
     def worker(self, namespace: str, name: str, uid: str = "") -> PodWorker | None:
@@ -63,6 +65,7 @@ class Pods:
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None:
+            self._ended.discard((old or {})["metadata"]["uid"])
             worker = self._workers.get((old or {})["metadata"]["uid"])
             if worker is not None:
                 worker.removed()
@@ -70,7 +73,7 @@ class Pods:
         worker = self._workers.get(new["metadata"]["uid"])
         if worker is not None:
             worker.changed(new)
-        elif self._group is not None:
+        elif self._group is not None and new["metadata"]["uid"] not in self._ended:
             self._add(new)
 
     def _add(self, pod: Obj, *, adopted: bool = False) -> PodWorker:
@@ -91,7 +94,13 @@ class Pods:
         return worker
 
     def _gone(self, uid: str) -> None:
-        self._workers.pop(uid, None)
+        worker = self._workers.pop(uid, None)
+        if worker is None:
+            return
+        meta = worker.pod["metadata"]
+        present = self._context.objects.get("pods", meta["name"], meta["namespace"])
+        if present is not None and present["metadata"]["uid"] == uid:
+            self._ended.add(uid)
 
     def synced(self) -> None:
         """The session has brought everything: what the runtime has beyond it belongs to pods that were deleted meanwhile."""

@@ -32,7 +32,12 @@ class Quotas(Controller):
         super().__init__(env)
         self._followed: dict[str, Informer] = {}
         self._quotas = self.informer(RESOURCE)
-        self.follow(self._quotas)
+        self._quotas.subscribe(self._quota_changed)
+
+    def _quota_changed(self, old: Obj | None, new: Obj | None) -> None:
+        # Not when only the status changed: admission has then counted an object that may not be in a cache here yet.
+        if new is not None and (old is None or old["spec"] != new["spec"]):
+            self.queue.add(key_of(new))
 
     def _counted(self, resource: str) -> Informer | None:
         """The objects of a resource that some quota counts; followed from the first time on. None: nothing serves it."""

@@ -60,6 +60,23 @@ async def test_a_deleted_pod_ends_and_is_removed(cluster: Cluster) -> None:
     assert not (cluster.path / "node" / "pods").joinpath("web").exists()
 
 
+async def test_a_deleted_pod_that_a_finalizer_keeps_is_reported_once(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.client.patch("pods", "web", "default", {"metadata": {"finalizers": ["example.com/hold"]}})
+    await cluster.client.delete("pods", "web", "default", grace_period_s=1)
+    ended = await cluster.until_pod(lambda p: p["metadata"].get("deletionGracePeriodSeconds") == 0, what="the end")
+    assert ended["status"]["phase"] == "Failed"
+    # Were it taken for a new pod each time that it changes, its status would go back and forth.
+    await cluster.run_pod(name="second")
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running", "second")
+    after = await cluster.pod()
+    assert after is not None and after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert int(after["metadata"]["resourceVersion"]) - int(ended["metadata"]["resourceVersion"]) < 10
+    await cluster.client.patch("pods", "web", "default", {"metadata": {"finalizers": None}})
+    await cluster.until_gone()
+
+
 async def test_a_container_that_fails_is_restarted_at_once_and_then_backs_off(cluster: Cluster) -> None:
     await cluster.run_pod(container("c", "sh", "-c", "exit 3"))
     pod = await cluster.until_pod(
