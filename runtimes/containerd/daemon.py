@@ -71,8 +71,8 @@ class Daemon:
 
     def pid(self) -> int:
         """The running daemon's pid, else 0. A pid file from before a reboot or a crash is not believed."""
-        if self._process is not None:
-            self._process.poll()  # reaps it when it has ended
+        if self._process is not None and self._process.poll() is None:  # this also reaps one that has ended
+            return self._process.pid  # its command line may not be there yet
         try:
             pid = int(self._pid_file.read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
