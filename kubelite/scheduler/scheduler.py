@@ -73,9 +73,8 @@ class Scheduler:
         self._own_recorder = recorder is None
         self._recorder = recorder or EventRecorder(client, name)
         self._writer = Writer(client, informers, self._recorder, name)
-        owners, volumes = Owners(), Volumes()
-        self.queue = Queue(clock)
-        self.cluster = Cluster(profile.default(owners, volumes), owners, volumes, self.queue, name)
+        self._clock = clock
+        self.cluster = self._new_cluster()
         #: Set while it follows the cluster and places pods.
         self.ready = asyncio.Event()
         self._writes = asyncio.Semaphore(MAX_WRITES)
@@ -83,8 +82,13 @@ class Scheduler:
         self._slow_writes: list[Write] = []
         self._counts = {"scheduled": 0, "unschedulable": 0, "errors": 0, "preemptions": 0}
 
+    def _new_cluster(self) -> Cluster:
+        self.queue = Queue(self._clock)
+        owners, volumes = Owners(), Volumes()
+        return Cluster(profile.default(owners, volumes), owners, volumes, self.queue, self.name)
+
     async def run(self) -> None:
-        """Schedules until cancelled."""
+        """Schedules until cancelled. May be run again, as one does who holds a lease at times."""
         for informer in self._informers:
             await informer.synced.wait()
         subscriptions = self.cluster.subscribe(self._all_informers)
@@ -98,6 +102,7 @@ class Scheduler:
             self.ready.clear()
             for unsubscribe in subscriptions:
                 unsubscribe()
+            self.cluster = self._new_cluster()  # what it knew grows old from here on
 
     def statistics(self) -> dict[str, int]:
         """Numbers for metrics."""

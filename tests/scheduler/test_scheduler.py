@@ -227,3 +227,23 @@ async def test_a_pod_is_bound_after_its_waiting_claim_has_its_volume(rig: Rig) -
         "persistentvolumeclaims", {**chosen, "spec": {**chosen["spec"], "volumeName": "v1"}, "status": {"phase": "Bound"}}
     )
     assert await rig.bound("web") == "n1"
+
+
+async def test_a_scheduler_that_runs_again_knows_what_happened_meanwhile() -> None:
+    cluster = Cluster()
+    informers = Informers(cluster)  # type: ignore[arg-type]
+    scheduler = Scheduler(cluster, informers)  # type: ignore[arg-type]
+    following = asyncio.create_task(informers.run())
+    cluster.put("nodes", node("n1", cpu="1"))
+    for name in ("first", "second"):
+        running = asyncio.create_task(scheduler.run())
+        await scheduler.ready.wait()
+        cluster.put("pods", pod(name, cpu="1"))
+        await cluster.wait_for(lambda name=name: cluster.node_of(name) == "n1")
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        cluster.remove("pods", name, "default")
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
