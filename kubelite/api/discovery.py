@@ -48,12 +48,13 @@ def storage_version_hash(kind: Kind) -> str:
 
 
 class Discovery:
-    """`aggregated` gives documents of groups that other servers serve, to be listed with ours."""
+    """Makes the documents; `changed` when what other servers serve has changed."""
 
-    def __init__(self, kinds: Kinds, aggregated: Callable[[], Iterable[Obj]] = tuple) -> None:
+    def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
+        #: The groups that other servers serve, as items of an APIGroupDiscoveryList.
+        self.aggregated: Callable[[], Iterable[Obj]] = tuple
         self._address = ""
-        self._aggregated = aggregated
         self._generation = -1
         self._documents: dict[str, tuple[bytes, str]] = {}
 
@@ -101,12 +102,15 @@ class Discovery:
                 "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._address}],
             }
         if parts == ["apis"]:
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self._group(g) for g in self.groups()]}
+            groups = [self._group(g) for g in self.groups()] + [_group_of(item) for item in self.aggregated()]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         if parts[0] == "api" and len(parts) == 2:
             return self._version("", parts[1])
         if parts[0] == "apis" and len(parts) == 2 and parts[1]:
-            versions = self._kinds.versions(parts[1])
-            return {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])} if versions else None
+            if self._kinds.versions(parts[1]):
+                return {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])}
+            other = next((item for item in self.aggregated() if item["metadata"]["name"] == parts[1]), None)
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group_of(other)} if other is not None else None
         if parts[0] == "apis" and len(parts) == 3:
             return self._version(parts[1], parts[2])
         return None
@@ -168,13 +172,19 @@ class Discovery:
             for group in groups
         ]
         if groups != [""]:
-            items += self._aggregated()
+            items += self.aggregated()
         return {
             "kind": "APIGroupDiscoveryList",
             "apiVersion": f"apidiscovery.k8s.io/{version}",
             "metadata": {},
             "items": items,
         }
+
+
+def _group_of(item: Obj) -> Obj:
+    name = item["metadata"]["name"]
+    versions = [{"groupVersion": f"{name}/{v['version']}", "version": v["version"]} for v in item["versions"]]
+    return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
 def _resource(kind: Kind) -> Obj:

@@ -10,7 +10,7 @@ Source: apimachinery pkg/util/proxy/{upgradeaware,transport}.go, v0.34.
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -78,15 +78,20 @@ class NodeBytes:
         self._closing = asyncio.get_running_loop().create_task(self._stream.close(), name="tunnel close")
 
 
-class TlsBytes:
-    """TLS over a ByteStream. The certificate is not verified, as upstream's proxies don't: pods have their own."""
+def unverified_tls() -> ssl.SSLContext:
+    """For pods and services, whose certificates are their own affair, as upstream's proxies hold it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
-    def __init__(self, stream: ByteStream) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+
+class TlsBytes:
+    """TLS over a ByteStream, the client's side. `name`: what the certificate must be for, where the context verifies it."""
+
+    def __init__(self, stream: ByteStream, context: ssl.SSLContext, name: str | None = None) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out)
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
         self._stream = stream
 
     async def handshake(self) -> None:
@@ -154,16 +159,20 @@ class _Sink(BaseProtocol):
         """Nothing comes this way: who feeds the parser is `_feed`."""
 
 
-async def forward(request: Request, stream: ByteStream, host: str, path: str, prefix: str) -> Reply | Streamed:
+async def forward(
+    request: Request, stream: ByteStream, host: str, path: str, prefix: str, added: Sequence[tuple[str, str]] = ()
+) -> Reply | Streamed:
     """Sends the request to the other end of `stream` and answers with what comes back.
 
-    `path`: what to ask there, with its query. `prefix`: the path here that stands before it, for links and redirects.
+    `path`: what to ask there, with its query. `prefix`: the path here that stands before it, for links and redirects; with an
+    empty one they are left alone. `added`: headers of ours; a client's of the same kind are dropped.
 
     Raises:
         ServiceUnavailable: nothing that is HTTP came back.
     """
     upgrade = request.headers.get("Upgrade", "") if "upgrade" in request.headers.get("Connection", "").lower() else ""
-    sending = asyncio.get_running_loop().create_task(_send(request, stream, host, path, prefix, upgrade), name="proxied request")
+    request_out = _send(request, stream, host, path, prefix, upgrade, added)
+    sending = asyncio.get_running_loop().create_task(request_out, name="proxied request")
     sink = _Sink()
     parser: Any = HttpResponseParser(
         sink,
@@ -198,14 +207,38 @@ async def forward(request: Request, stream: ByteStream, host: str, path: str, pr
         await asyncio.wait((sending,))
 
 
-async def _send(request: Request, stream: ByteStream, host: str, path: str, prefix: str, upgrade: str) -> None:
+async def ask(stream: ByteStream, host: str, path: str, added: Sequence[tuple[str, str]]) -> tuple[int, bytes]:
+    """A GET of our own: the status and the body. Raises Closed or HttpProcessingError."""
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: application/json", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in added]
+    await stream.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    sink = _Sink()
+    parser: Any = HttpResponseParser(sink, sink._loop, 2**16, read_until_eof=True, auto_decompress=True)
+    message, payload, _ = await _head(stream, parser)
+    feeding = asyncio.get_running_loop().create_task(_feed(stream, parser, sink, payload), name="asked response")
+    try:
+        body = bytearray()
+        async for chunk in _chunks(payload):
+            body += chunk
+            if len(body) > MAX_HTML_BYTES:
+                raise Closed("the answer is too large")
+        return message.code, bytes(body)
+    finally:
+        feeding.cancel()
+        await asyncio.wait((feeding,))
+
+
+async def _send(
+    request: Request, stream: ByteStream, host: str, path: str, prefix: str, upgrade: str, added: Sequence[tuple[str, str]]
+) -> None:
     lines = [f"{request.method} {path} HTTP/1.1", f"Host: {host}"]
     for name, value in request.headers.items():
         lowered = name.lower()
-        if lowered not in _HOP_BY_HOP and lowered not in _OURS and not lowered.startswith("impersonate-"):
+        if lowered not in _HOP_BY_HOP and lowered not in _OURS and not lowered.startswith(("impersonate-", "x-remote-")):
             lines.append(f"{name}: {value}")
     lines.append(f"X-Forwarded-For: {request.connection.remote}")
     lines.append(f"X-Forwarded-Uri: {prefix.rstrip('/')}{path.partition('?')[0]}")
+    lines += [f"{name}: {value}" for name, value in added]
     if upgrade:
         lines += ["Connection: Upgrade", f"Upgrade: {upgrade}"]
     else:
@@ -263,7 +296,7 @@ async def _answer(request: Request, message: Any, payload: Any, host: str, prefi
         lowered = name.lower()
         if lowered in _HOP_BY_HOP or lowered in ("content-length", "date"):
             continue
-        if lowered == "location":
+        if lowered == "location" and prefix:
             value = rewritten(value, host, prefix)
         if lowered == "content-type":
             content_type = value
@@ -272,7 +305,7 @@ async def _answer(request: Request, message: Any, payload: Any, host: str, prefi
     headers = b"".join(lines)
     kind = content_type.encode("utf-8", "surrogateescape") or b"application/octet-stream"
     status = message.code if message.code in STATUS_LINES else 502
-    if content_type.partition(";")[0].strip() == "text/html" and "Content-Encoding" not in message.headers:
+    if prefix and content_type.partition(";")[0].strip() == "text/html" and "Content-Encoding" not in message.headers:
         body = bytearray()
         async for chunk in _chunks(payload):
             body += chunk

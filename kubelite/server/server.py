@@ -13,6 +13,7 @@ import structlog
 
 from kubelite.admission import builtin as admission
 from kubelite.admission.webhook_calls import HttpCaller
+from kubelite.api.aggregation import Aggregation
 from kubelite.api.app import Api, ApiServer, server_tls
 from kubelite.api.audit import AuditLog, annotate
 from kubelite.api.discovery import Discovery
@@ -34,6 +35,7 @@ from kubelite.registry.registry import Registry
 from kubelite.registry.registry import Settings as RegistrySettings
 from kubelite.schema import builtin
 from kubelite.server import addresses, bootstrap, kubeconfig
+from kubelite.server.apiservices import LocalApiServices
 from kubelite.server.services import ClusterServices
 from kubelite.server.settings import Settings, SettingsError
 from kubelite.server.signing import Signer
@@ -231,12 +233,26 @@ class Server:
             ca_pem=self.authority.certificate_pem,
         )
         self.api.nodes = self.nodes
+        self._start_aggregation()
         self._supervisor.run("nodes", self.nodes.run())
         await self._start_grpc()
         if self._with_agents:
             from kubelite.server.agents import Agents
 
             Agents(settings, self.nodes.link).start(self._supervisor)
+
+    def _start_aggregation(self) -> None:
+        directory = self.settings.pki_dir
+        pair = self.authority.client_certificate("front-proxy-client")
+        certificate, key = directory / "front-proxy.crt", directory / "front-proxy.key"
+        pki.write_private(certificate, pair.certificate_pem)
+        pki.write_private(key, pair.key_pem)
+        aggregation = Aggregation(self.api, certificate, key)
+        self.api.aggregated = aggregation
+        self.api.discovery.aggregated = aggregation.groups
+        self._supervisor.run("aggregation", aggregation.run())
+        local = LocalApiServices(self.client, self.informers, self.kinds)
+        self._supervisor.run("api services", local.run())
 
     async def _start_grpc(self) -> None:
         from kubelite.grpcapi.server import GrpcServer

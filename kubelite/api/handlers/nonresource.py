@@ -8,7 +8,7 @@ import orjson
 from kubelite import KUBERNETES_VERSION
 from kubelite.api import negotiation
 from kubelite.api.handlers import NOT_FOUND, not_allowed
-from kubelite.api.requests import Reply, Request
+from kubelite.api.requests import Reply, Request, Streamed
 from kubelite.schema.kinds import Kind
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
-async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply:
+async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | Streamed:
     if request.method not in ("GET", "HEAD"):
         raise not_allowed()
     path = request.path
@@ -25,7 +25,10 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply:
     if head in ("healthz", "livez", "readyz"):
         return api.health.reply(path, request.query) or NOT_FOUND
     if head in ("api", "apis"):
-        return _discovery(api, request)
+        reply = _discovery(api, request)
+        if reply is NOT_FOUND and api.aggregated is not None:
+            return await api.aggregated(request) or NOT_FOUND
+        return reply
     if head == "openapi":
         return _openapi(api, request)
     if path == "/version":

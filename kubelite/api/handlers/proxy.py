@@ -56,7 +56,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply | Streamed:
         query = f"?{request.query_text}" if request.query_text else ""
         return Reply(301, b"", b"text/plain", f"Location: {raw}/{query}\r\n".encode())
     scheme, name, port = split_name(info.name)
-    find = _pod if kind.plural == "pods" else _service
+    find = _pod if kind.plural == "pods" else service_place
     place = await find(api, info.namespace, scheme, name, port)
     check_address(place.address)
     stream = await pods.nodes_of(api).open_stream(place.node, pb.Dial(host=place.address, port=place.port))
@@ -64,7 +64,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply | Streamed:
     try:
         connection: proxy.NodeBytes | proxy.TlsBytes = proxy.NodeBytes(stream)
         if place.scheme == "https":
-            secured = proxy.TlsBytes(connection)
+            secured = proxy.TlsBytes(connection, proxy.unverified_tls())
             try:
                 await secured.handshake()
             except (Closed, OSError) as e:
@@ -110,7 +110,7 @@ async def _pod(api: "Api", namespace: str, scheme: str, name: str, port: str) ->
     return Place(pods.node_of(pod), scheme, address, number)
 
 
-async def _service(api: "Api", namespace: str, scheme: str, name: str, port: str) -> Place:
+async def service_place(api: "Api", namespace: str, scheme: str, name: str, port: str) -> Place:
     service = await api.client.get("services", name, namespace)
     if port.isdigit():
         for declared in service["spec"].get("ports") or ():
