@@ -303,7 +303,9 @@ class RuntimeSuite:
                     return
 
         watcher = asyncio.create_task(watch())
-        await asyncio.sleep(0.1)  # a subscription has no acknowledgement
+        async with asyncio.timeout(_SOON_S):
+            while not seen:  # a subscription has no acknowledgement: it is there when something is seen
+                await pod.ended(await pod.run("true"))
         await runtime.start_container(container)
         await runtime.stop_container(container, 0)
         async with asyncio.timeout(_SOON_S):

@@ -66,7 +66,7 @@ class Daemon:
             await self._terminate(pid)
         elif pid:
             return False
-        self._spawn()
+        await asyncio.to_thread(self._spawn)
         return True
 
     def pid(self) -> int:

@@ -200,6 +200,18 @@ async def test_external_and_load_balancer_addresses_lead_in(net: Topology, proxy
         assert (await net.ask("outside", "198.51.100.8", 80))[0] == "a"
 
 
+async def test_cve_2020_8554_external_ips_are_off_unless_allowed(net: Topology) -> None:
+    made = ServiceProxy("n1")
+    made.synced()
+    task = asyncio.create_task(made.run())
+    web = service("web", VIP, externalIPs=["198.51.100.7"])
+    await Proxied(made).tell(web, endpoint_slice("web", endpoint(net.pod("a"))))
+    assert VIP in _ruleset()
+    assert "198.51.100.7" not in _ruleset()
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_load_balancer_source_ranges_shut_others_out(net: Topology, proxy: Proxied) -> None:
     web = service("web", VIP, type="LoadBalancer", loadBalancerSourceRanges=["203.0.113.0/24"])
     web["status"] = {"loadBalancer": {"ingress": [{"ip": "198.51.100.8"}]}}

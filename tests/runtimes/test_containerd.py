@@ -150,6 +150,11 @@ class TestContainerd(RuntimeSuite):
         await pod.ended(await pod.run("sh", "-c", script, security=security))
         assert [line for _, _, line in pod.log()] == ["1000", "3000", "3000 4000", "1", "0000000000000000", "1", "2"]
 
+    async def test_cve_2023_2431_a_seccomp_profile_that_cannot_be_applied_fails_the_container(self, pod: Pod) -> None:
+        security = to.SecurityContext(seccomp=to.SeccompProfile("Localhost", "/no/such/profile.json"))
+        with pytest.raises(RuntimeFault):
+            await pod.run("true", security=security)
+
     async def test_mounts_and_working_directory(self, pod: Pod, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("content")
         mounts = (to.Mount("/data", str(tmp_path)), to.Mount("/fixed", str(tmp_path), readonly=True))
