@@ -6,6 +6,7 @@ session is lost pods go on; when the agent ends containers go on, and the next a
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -96,6 +97,7 @@ class Agent:
         self._tunnels = Tunnels(self.context, self.pods, link)
         self._machine = machine.read()
         self._node_wake = asyncio.Event()
+        self._reported_node: Obj | None = None
         self._synced = False
         self._group: asyncio.TaskGroup | None = None
 
@@ -209,8 +211,9 @@ class Agent:
                 )  # the fake runtime has no network that gives addresses
                 if use_pod_cidr is not None:
                     use_pod_cidr(cidr)
+                # The pod network can be made now, and the node become ready.
+                self._node_wake.set()
             self._check_ready()
-            self._node_wake.set()
 
     async def _create_token(self, namespace: str, account: str, request: Obj) -> Obj:
         asked = pb.TokenRequest(namespace=namespace, service_account=account, request_json=orjson.dumps(request))
@@ -231,11 +234,10 @@ class Agent:
 
     async def _watch_node(self) -> None:
         """Reports the Node when it changes, and now and then when it does not."""
-        reported: Obj | None = None
         reported_at = 0.0
         while True:
             self._node_wake.clear()
-            current = await self._node()
+            current, reported = await self._node(), self._reported_node
             if reported is None or not node.same(current, reported) or time.monotonic() - reported_at > NODE_REPORT_S:
                 if reported is None:
                     self.context.recorder.node("Normal", "Starting", "Starting kubelet.")
@@ -243,7 +245,7 @@ class Agent:
                     reason = "NodeReady" if _is_ready(current) else "NodeNotReady"
                     text = f"Node {self.options.node_name} status is now: {reason}"
                     self.context.recorder.node("Normal", reason, text)
-                reported, reported_at = current, time.monotonic()
+                self._reported_node, reported_at = current, time.monotonic()
                 self._outbox.node(current)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(READY_CHECK_S if _is_ready(current) else NOT_READY_CHECK_S):
@@ -268,7 +270,8 @@ class Agent:
                 inodes_free_share=inodes,
             )
         self._runtime_name(info.name if info else "")
-        previous = self.context.objects.get("nodes", self.options.node_name)
+        # What was reported last, rather than what has come back of it: the times of transitions must not move while it travels.
+        previous = self._reported_node or self.context.objects.get("nodes", self.options.node_name)
         return node.node_of(self.options, self._machine, health, self._capacity, self._allocatable, images, previous)
 
     def _runtime_name(self, name: str) -> None:
@@ -279,7 +282,8 @@ class Agent:
     async def _heartbeats(self) -> None:
         while True:
             self._outbox.heartbeat()
-            await asyncio.sleep(self.options.heartbeat_s)
+            # Nodes that start together must not beat together for ever.
+            await asyncio.sleep(self.options.heartbeat_s * random.uniform(0.96, 1.0))
 
 
 def _is_ready(current: Obj) -> bool:
