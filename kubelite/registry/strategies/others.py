@@ -432,14 +432,34 @@ class IpAddressStrategy(Strategy):
 
 
 class ApiServiceStrategy(Strategy):
+    """APIServices: named after what they serve. Source: kube-aggregator pkg/apis/apiregistration/validation, v0.34."""
+
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
+    def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
+        return metadata.path_segment_faults(name, prefix)
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         spec = obj.get("spec") or {}
-        wanted = f"{spec.get('version', '')}.{spec.get('group', '')}"
-        name = obj["metadata"].get("name", "")
+        group, version = spec.get("group", ""), spec.get("version", "")
+        wanted, name = f"{version}.{group}", obj["metadata"].get("name", "")
+        causes: list[Cause] = []
         if name != wanted:
-            text = f'must be `spec.version+"."+spec.group`: {wanted!r}'.replace("'", '"')
-            return [errors.invalid("metadata.name", name, text)]
-        return []
+            causes.append(errors.invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
+        if not group and version != "v1":
+            text = "only v1 may have an empty group and it better be legacy kube"
+            causes.append(errors.required("spec.group", text))
+        for field, most in (("groupPriorityMinimum", 20000), ("versionPriority", 1000)):
+            if not 0 < spec.get(field, 0) <= most:
+                causes.append(errors.invalid(f"spec.{field}", spec.get(field, 0), f"must be positive and less than {most}"))
+        service = spec.get("service")
+        if service is None:
+            if spec.get("insecureSkipTLSVerify"):
+                text = "local APIServices may not have insecureSkipTLSVerify"
+                causes.append(errors.invalid("spec.insecureSkipTLSVerify", True, text))
+            return causes
+        causes += [errors.required(f"spec.service.{f}") for f in ("namespace", "name") if not service.get(f)]
+        if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
+            causes.append(errors.invalid("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
+        return causes

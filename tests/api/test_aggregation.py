@@ -1,0 +1,58 @@
+"""Groups that others serve: local APIServices, identity headers, and what is refused while a server does not answer."""
+
+import asyncio
+
+from kubelite.api.aggregation import identity_headers
+from kubelite.meta.users import User
+
+PATH = "/apis/apiregistration.k8s.io/v1/apiservices"
+
+
+async def test_every_version_that_is_served_here_has_a_local_service(http):
+    items = {i["metadata"]["name"]: i for i in (await http.get(PATH)).json["items"]}
+    assert {"v1.", "v1.apps", "v2.autoscaling"} <= items.keys()
+    conditions = items["v1.apps"]["status"]["conditions"]
+    assert [(c["type"], c["status"], c["reason"]) for c in conditions] == [("Available", "True", "Local")]
+    assert items["v1.apps"]["spec"] == {"group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15}
+
+
+async def test_a_server_that_does_not_answer_is_told_and_refused(http, namespace):
+    name = f"v1.{namespace}.example.com"
+    spec = {
+        "group": f"{namespace}.example.com",
+        "version": "v1",
+        "service": {"name": "none", "namespace": namespace},
+        "groupPriorityMinimum": 1000,
+        "versionPriority": 10,
+        "insecureSkipTLSVerify": True,
+    }
+    made = await http.post(PATH, {"metadata": {"name": name}, "spec": spec})
+    assert made.status == 201, made.body
+    async with asyncio.timeout(20):
+        while True:
+            status = (await http.get(f"{PATH}/{name}")).json.get("status") or {}
+            if status.get("conditions"):
+                break
+            await asyncio.sleep(0.05)
+    assert status["conditions"][0]["reason"] == "FailedDiscoveryCheck"
+    answer = await http.get(f"/apis/{namespace}.example.com/v1/things")
+    assert (answer.status, answer.body) == (503, b"service unavailable\n")
+    groups = [g["name"] for g in (await http.get("/apis")).json["groups"]]
+    assert f"{namespace}.example.com" not in groups
+    await http("DELETE", f"{PATH}/{name}")
+
+
+def test_who_asks_is_told_in_headers():
+    user = User("jane", ("a", "b"), "7", {"example.com/x": ["1", "2"]})
+    assert identity_headers(user) == [
+        ("X-Remote-User", "jane"),
+        ("X-Remote-Uid", "7"),
+        ("X-Remote-Group", "a"),
+        ("X-Remote-Group", "b"),
+        ("X-Remote-Extra-example.com%2Fx", "1"),
+        ("X-Remote-Extra-example.com%2Fx", "2"),
+    ]
+
+
+def test_names_can_not_smuggle_headers():
+    assert identity_headers(User("a\r\nX-Remote-Group: system:masters"))[0] == ("X-Remote-User", "aX-Remote-Group: system:masters")
