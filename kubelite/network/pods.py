@@ -53,7 +53,9 @@ def plan(node_name: str, nodes: Mapping[str, Obj]) -> Plan:
     if own is None:
         return Plan()
     own_addresses = set(_addresses(own))
-    routes = []
+    routes: list[tuple[str, str]] = []
+    if not own_addresses:  # a node that registers right now: whether another one is on this machine can't be told yet
+        return Plan(tuple(_cidrs(own)))
     for name, node in nodes.items():
         addresses = _addresses(node)
         if name == node_name or not addresses or own_addresses & set(addresses):
@@ -287,19 +289,25 @@ def _set_routes(wanted: Iterable[tuple[str, str]], cluster_cidrs: Iterable[str])
     keep = dict(wanted)
     ranges = [ipaddress.ip_network(cidr) for cidr in cluster_cidrs]
     with IPRoute() as netlink:
+        ours = {
+            f"{route.get_attr('RTA_DST')}/{route['dst_len']}": route.get_attr("RTA_GATEWAY")
+            for route in netlink.get_routes(proto=ROUTE_PROTOCOL)
+        }
         for cidr, gateway in keep.items():
+            if ours.get(cidr) == gateway:
+                continue
             try:
-                netlink.route("replace", dst=cidr, gateway=gateway, proto=ROUTE_PROTOCOL)
+                # Only our own are replaced: the same range behind a bridge of this machine must not be taken over.
+                netlink.route("replace" if cidr in ours else "add", dst=cidr, gateway=gateway, proto=ROUTE_PROTOCOL)
             except NetlinkError as e:
                 raise NetworkFault(
                     f"no route to {cidr} by {gateway}: {e.args[-1]}; nodes must share a network (host routes are the only mode)"
                 ) from e
-        for route in netlink.get_routes(proto=ROUTE_PROTOCOL):
-            cidr = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
+        for cidr, gateway in ours.items():
             if cidr in keep or not any(_is_within(cidr, cluster) for cluster in ranges):
                 continue
             try:
-                netlink.route("del", dst=cidr, gateway=route.get_attr("RTA_GATEWAY"), proto=ROUTE_PROTOCOL)
+                netlink.route("del", dst=cidr, gateway=gateway, proto=ROUTE_PROTOCOL)
             except NetlinkError as e:
                 if e.code != errno.ESRCH:  # gone already
                     raise NetworkFault(f"the route to {cidr} cannot be removed: {e.args[-1]}") from e

@@ -261,7 +261,7 @@ def test_a_killed_server_finds_every_object_and_container_again(web: Machine) ->
 def test_a_second_node_joins_and_pods_spread(web: Machine) -> None:
     web.join("second")
     web.kubectl("scale", "deployment/web", "--replicas=6")
-    web.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+    eventually("six pods are ready", lambda: web.get("deployment", "web")["status"].get("readyReplicas") == 6)
     assert {p["spec"]["nodeName"] for p in pods(web)} == {"first", "second"}
     there = next(p for p in pods(web) if p["spec"]["nodeName"] == "second")
     assert "It works" in fetch(f"http://{there['status']['podIP']}:8080/")

@@ -32,6 +32,11 @@ def test_node_that_is_not_there_yet_has_no_network() -> None:
     assert plan("a", {"a": {"metadata": {"name": "a"}, "spec": {}}}) == Plan()
 
 
+def test_node_without_addresses_yet_takes_no_routes() -> None:
+    nodes = {"a": node("a", "10.244.0.0/24"), "same-machine": node("same-machine", "10.244.1.0/24", "192.0.2.1")}
+    assert plan("a", nodes) == Plan(("10.244.0.0/24",))
+
+
 def test_gateway_is_of_the_ranges_family() -> None:
     both = node("b", "10.244.1.0/24", "fd00::2", "192.0.2.2")
     both["spec"]["podCIDRs"] = ["10.244.1.0/24", "fd01:1::/64"]
