@@ -108,11 +108,6 @@ class _Network:
         if self._settings.is_enabled("dns") and cluster.dns_address:
             owned = (cluster.cluster_cidr, cluster.service_cidr)
             components.append(DnsServer(cluster.dns_address, cluster.cluster_domain, cidrs=owned))
-        if self._settings.is_enabled("dns"):
-            from kubelite.network.dns import DnsServer
-
-            both = (cluster.cluster_cidr, cluster.service_cidr)
-            components.append(DnsServer(cluster.dns_address, cluster.cluster_domain, cidrs=both))
         return components
 
 
