@@ -5,10 +5,10 @@ A pod that is refused ends as Failed with the reason; whoever made it makes anot
 Source: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl, v1.34.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from kubelite.agent import resources
 from kubelite.agent.context import Context
-from kubelite.agent.resources import requests_of
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
 
@@ -28,8 +28,16 @@ SAFE_SYSCTLS = (
 )
 
 
-def check(context: Context, pod: Obj, others: Sequence[Obj]) -> tuple[str, str] | None:
-    """Why the pod is refused, as its status' reason and message; None: it is taken."""
+_UNITS: Mapping[str, Callable[[str], int]] = {
+    "cpu": quantities.milli,
+    "memory": quantities.value,
+    "ephemeral-storage": quantities.value,
+}
+
+
+def check(context: Context, pod: Obj, others: Sequence[Mapping[str, int]]) -> tuple[str, str] | None:
+    """Why the pod is refused, as its status' reason and message; None: it is taken. `others` is what `requests_of` gives for
+    each of the node's other pods."""
     refusal = _os(pod) or _sysctls(context, pod) or _selector(context, pod) or _resources(context, pod, others)
     return None if refusal is None else (refusal[0], f"Pod was rejected: {refusal[1]}")
 
@@ -61,17 +69,16 @@ def _selector(context: Context, pod: Obj) -> tuple[str, str] | None:
     return "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
 
 
-def _resources(context: Context, pod: Obj, others: Sequence[Obj]) -> tuple[str, str] | None:
+def _resources(context: Context, pod: Obj, others: Sequence[Mapping[str, int]]) -> tuple[str, str] | None:
     allocatable = context.allocatable
     if len(others) + 1 > int(allocatable.get("pods", context.options.max_pods)):
         return _short("pods", 1, len(others), int(allocatable.get("pods", context.options.max_pods)))
-    for name, unit in (("cpu", quantities.milli), ("memory", quantities.value), ("ephemeral-storage", quantities.value)):
+    for name, wanted in requests_of(pod).items():
         if name not in allocatable:
             continue
-        wanted = request_of(pod, name)
-        used = sum(request_of(other, name) for other in others)
-        capacity = unit(allocatable[name])
-        if wanted and used + wanted > capacity:
+        used = sum(other.get(name, 0) for other in others)
+        capacity = _UNITS[name](allocatable[name])
+        if used + wanted > capacity:
             return _short(name, wanted, used, capacity)
     return None
 
@@ -81,13 +88,18 @@ def _short(name: str, wanted: int, used: int, capacity: int) -> tuple[str, str]:
     return f"OutOf{name}", text
 
 
-def request_of(pod: Obj, name: str) -> int:
-    """What a pod asks for of a resource (CPU in thousandths): its containers together or its largest init step, plus overhead."""
-    unit = quantities.milli if name == "cpu" else quantities.value
+def requests_of(pod: Obj) -> dict[str, int]:
+    """What a pod asks for of each resource (CPU in thousandths), where it asks for any."""
+    return {name: amount for name in _UNITS if (amount := _request_of(pod, name))}
+
+
+def _request_of(pod: Obj, name: str) -> int:
+    """Its containers together or its largest init step, plus overhead."""
+    unit = _UNITS[name]
     spec = pod["spec"]
 
     def of(container: Obj) -> int:
-        text = requests_of(container).get(name)
+        text = resources.requests_of(container).get(name)
         return unit(text) if text else 0
 
     sidecars = 0

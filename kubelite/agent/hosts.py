@@ -3,6 +3,8 @@
 Source: pkg/kubelet/kubelet_pods.go (hosts files, hostname and domain), pkg/kubelet/network/dns (policies and limits), v1.34.
 """
 
+import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +76,7 @@ def dns_of(pod: Obj, dns: Dns) -> DnsConfig:
     """The pod's resolver by its DNS policy and its own dnsConfig."""
     spec = pod["spec"]
     policy = spec.get("dnsPolicy", "ClusterFirst")
-    host = parse_resolv_conf(_read(dns.resolv_conf))
+    host = _host_dns(dns.resolv_conf)
     if policy == "ClusterFirst" and spec.get("hostNetwork"):
         policy = "Default"
     if policy == "None":
@@ -118,8 +120,13 @@ def parse_resolv_conf(text: str) -> DnsConfig:
     return DnsConfig(tuple(servers), tuple(searches), tuple(options))
 
 
-def _read(path: str) -> str:
+@functools.lru_cache(maxsize=8)
+def _parsed(path: str, changed_ns: int) -> DnsConfig:
+    return parse_resolv_conf(Path(path).read_text(errors="replace"))
+
+
+def _host_dns(path: str) -> DnsConfig:
     try:
-        return Path(path).read_text(errors="replace")
+        return _parsed(path, os.stat(path).st_mtime_ns)
     except OSError:
-        return ""  # a machine without a resolver: pods get none from it
+        return DnsConfig()  # a machine without a resolver: pods get none from it

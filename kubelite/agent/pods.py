@@ -84,7 +84,9 @@ class Pods:
         if sandboxes or containers:
             worker.found(sandboxes, containers)
         elif not adopted and not worker.memory.terminal and "deletionTimestamp" not in pod["metadata"]:
-            refusal = admission.check(self._context, pod, [w.pod for w in self._workers.values() if w.active and w is not worker])
+            refusal = admission.check(
+                self._context, pod, [w.requests for w in self._workers.values() if w.active and w is not worker]
+            )
             if refusal is not None:
                 worker.end(*refusal)
         assert self._group is not None

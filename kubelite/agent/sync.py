@@ -13,7 +13,7 @@ from dataclasses import replace
 import orjson
 import structlog
 
-from kubelite.agent import messages, podstate, podstatus
+from kubelite.agent import admission, messages, podstate, podstatus
 from kubelite.agent.context import Context
 from kubelite.agent.events import field_path
 from kubelite.agent.observation import RESOURCES_ANNOTATION, Observed, Record, record_of
@@ -37,6 +37,8 @@ class PodWorker:
         self.context = context
         self.pod = pod
         self.uid: str = pod["metadata"]["uid"]
+        #: What it asks for of the node's resources.
+        self.requests = admission.requests_of(pod)
         self.sandboxes: dict[str, Sandbox] = {}
         self.records: dict[str, Record] = {}
         self.observed = Observed()
@@ -99,6 +101,8 @@ class PodWorker:
                 old["metadata"].get("annotations") != pod["metadata"].get("annotations")
             ):
                 self.work.refresh_volumes()
+            if old["spec"] != pod["spec"]:
+                self.requests = admission.requests_of(pod)
             self.wake()
         elif self._reported is not None and (pod.get("status") or {}).get("phase") in TERMINAL and not self.memory.terminal:
             self.memory.terminal = True

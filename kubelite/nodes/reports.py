@@ -225,10 +225,10 @@ def status_patch(current: Obj, wanted: Obj) -> Obj:
     for key, value in wanted.items():
         if key == "conditions":
             olds = {c["type"]: c for c in current.get("conditions") or ()}
-            changed = [c for c in value if _without_nulls(olds.get(c["type"], {})) != _without_nulls(c)]
+            changed = [c for c in value if not _same(olds.get(c["type"], {}), c)]
             if changed:
                 patch[key] = [_explicit(olds.get(c["type"], {}), c) for c in changed]
-        elif _without_nulls(current.get(key)) != _without_nulls(value):
+        elif not _same(current.get(key), value):
             patch[key] = [{"$patch": "replace"}, *value] if key in ("podIPs", "hostIPs") and current.get(key) else value
     for key in ("reason", "message", "nominatedNodeName"):
         if current.get(key) and not wanted.get(key):
@@ -254,6 +254,11 @@ def node_status_patch(current: Obj, wanted: Obj) -> Obj:
 def _explicit(old: Obj, new: Obj) -> Obj:
     """A condition that also takes away what the old one had and the new one has not."""
     return {**{k: None for k in old if k not in new}, **new}
+
+
+def _same(a: object, b: object) -> bool:
+    """Whether two values are equal, a null being the same as an absent field."""
+    return a == b or _without_nulls(a) == _without_nulls(b)
 
 
 def _without_nulls(value: object) -> object:
