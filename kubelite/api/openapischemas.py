@@ -34,6 +34,12 @@ def list_name(kind: Kind) -> str:
     return f"{base}.{kind.list_kind or kind.kind + 'List'}"
 
 
+def _type_meta() -> dict[str, Any]:
+    """apiVersion and kind, as every published kind has them."""
+    published = definitions.read("io.k8s.api.core.v1.ConfigMap")["properties"]
+    return {name: {"description": published[name].get("description", ""), "type": "string"} for name in ("apiVersion", "kind")}
+
+
 class Schemas:
     """Collects schemas with everything they refer to. `prefix` is where references point to."""
 
@@ -62,13 +68,12 @@ class Schemas:
             "type": "object",
             "required": ["items"],
             "properties": {
-                "apiVersion": {"description": "The version of this representation of an object.", "type": "string"},
+                **_type_meta(),
                 "items": {
                     "description": f"List of {kind.plural}.",
                     "type": "array",
                     "items": self._wrapped(name, {}),
                 },
-                "kind": {"description": "The kind of this object.", "type": "string"},
                 "metadata": self._wrapped(f"{META}ListMeta", {"description": "Standard list metadata."}),
             },
             _GVK: [{"group": kind.group, "kind": kind.list_kind or f"{kind.kind}List", "version": kind.version}],
@@ -143,14 +148,9 @@ class Schemas:
         free = bool(raw.get("x-kubernetes-preserve-unknown-fields"))
         if self._v2 and free:
             # A schema that takes anything says so by naming nothing: old clients reject what they don't find.
-            schema = {k: v for k, v in schema.items() if k in ("description", "type", "x-kubernetes-preserve-unknown-fields")}
+            schema = {}
         else:
-            properties = dict(schema.get("properties") or {})
-            properties["apiVersion"] = {
-                "description": "The version of this representation of an object.",
-                "type": "string",
-            }
-            properties["kind"] = {"description": "The kind of this object.", "type": "string"}
+            properties = {**(schema.get("properties") or {}), **_type_meta()}
             properties["metadata"] = self._wrapped(f"{META}ObjectMeta", {"description": "Standard object's metadata."})
             schema["properties"] = properties
         schema["type"] = "object"

@@ -25,10 +25,10 @@ def received(kind: Kind, sent: Obj, options: WriteOptions) -> Obj:
         BadRequest: it is not of this kind, a field has the wrong type, or (Strict) there are unknown fields.
     """
     obj, unknown = _normal(kind, _typed(kind, sent))
-    if unknown:
+    if unknown or options.repeated:
         if options.field_validation == "Strict":
             raise errors.BadRequest(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {_strict(unknown)}'
+                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {_strict(unknown, options)}'
             )
         _warn(unknown, options)
     return _finished(kind, obj)
@@ -44,9 +44,9 @@ def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
         obj, unknown = _normal(kind, _typed(kind, merged))
     except errors.BadRequest as e:
         raise _bad_patch(merged, e.message) from e
-    if unknown:
+    if unknown or options.repeated:
         if options.field_validation == "Strict":
-            raise _bad_patch(merged, _strict(unknown))
+            raise _bad_patch(merged, _strict(unknown, options))
         _warn(unknown, options)
     return _finished(kind, obj)
 
@@ -123,8 +123,12 @@ def _normal_custom(kind: Kind, shape: structure.Structure, obj: Obj) -> tuple[Ob
 
 def _warn(unknown: Sequence[str], options: WriteOptions) -> None:
     if options.field_validation == "Warn":
-        options.warnings += [f'unknown field "{path}"' for path in unknown]
+        options.warnings += [*_faults(unknown, options)]
 
 
-def _strict(unknown: Sequence[str]) -> str:
-    return "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in unknown)
+def _strict(unknown: Sequence[str], options: WriteOptions) -> str:
+    return "strict decoding error: " + ", ".join(_faults(unknown, options))
+
+
+def _faults(unknown: Sequence[str], options: WriteOptions) -> list[str]:
+    return [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in options.repeated]

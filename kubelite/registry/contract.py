@@ -36,6 +36,8 @@ class WriteOptions:
     field_validation: FieldValidation = "Warn"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    #: The paths of keys that the body has more than once, as its reader found them.
+    repeated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

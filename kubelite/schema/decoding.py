@@ -255,6 +255,35 @@ def _parse_yaml(body: bytes) -> Any:
         raise BadRequest(f"error converting YAML to JSON: {e}") from None
 
 
+def repeated_yaml_keys(body: bytes) -> list[str]:
+    """The keys that a YAML (or JSON) body has more than once, in the words of the real server's parser: `line 9: key "a" already
+    set in map`. A body that can't be read has none here; whoever parses it says why."""
+    if body.lstrip()[:1] == b"{":
+        return [f'line 1: key "{path.rpartition(".")[2]}" already set in map' for path in duplicates(body)]
+    import yaml
+
+    try:
+        _check_yaml(yaml.parse(body, Loader=_yaml_loader()))
+        root = yaml.compose(body, Loader=_yaml_loader())
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError, BadRequest):
+        return []
+    found: list[str] = []
+    waiting: list[Any] = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += reversed(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, _value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        found.append(f'line {key.start_mark.line + 1}: key "{key.value}" already set in map')
+                    seen.add(key.value)
+            waiting += reversed([value for _, value in node.value])
+    return found
+
+
 def _yaml_fault(e: Exception) -> str:
     """What is wrong with a YAML text, as the real server's parser says it. It counts lines from 0, but not the scanner's."""
     problem, problem_mark, context_mark = (getattr(e, name, None) for name in ("problem", "problem_mark", "context_mark"))

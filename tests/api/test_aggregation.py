@@ -55,4 +55,7 @@ def test_who_asks_is_told_in_headers():
 
 
 def test_names_can_not_smuggle_headers():
-    assert identity_headers(User("a\r\nX-Remote-Group: system:masters"))[0] == ("X-Remote-User", "aX-Remote-Group: system:masters")
+    assert identity_headers(User("a\r\nX-Remote-Group: system:masters"))[0] == (
+        "X-Remote-User",
+        "aX-Remote-Group: system:masters",
+    )

@@ -239,3 +239,21 @@ async def test_what_has_no_metadata_has_no_table(http):
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     assert (await http.post(path, review, Accept=accept)).status == 406
     assert (await http.post(path, review, Accept=f"{accept},application/json")).status == 201
+
+
+async def test_unknown_and_repeated_fields_are_told_together(http, namespace):
+    body = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"nonsense":1,"data":{"x":"1","x":"2"}}'
+    strict = await http.post(f"{MAPS.format(namespace)}?fieldValidation=Strict", body, Content_Type="application/json")
+    assert 'strict decoding error: unknown field "nonsense", duplicate field "data.x"' in strict.json["message"]
+    warned = await http.post(MAPS.format(namespace), body, Content_Type="application/json")
+    assert len(warned.headers.getall("Warning")) == 2
+
+
+async def test_applied_yaml_has_no_key_twice(http, namespace):
+    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: '1'\n  x: '2'\n"
+    path = f"{MAPS.format(namespace)}/a?fieldManager=m"
+    refused = await http("PATCH", f"{path}&fieldValidation=Strict", body, Content_Type="application/apply-patch+yaml")
+    assert (refused.status, refused.json["reason"]) == (400, "BadRequest")
+    assert 'line 7: key "x" already set in map' in refused.json["message"]
+    applied = await http("PATCH", path, body, Content_Type="application/apply-patch+yaml")
+    assert (applied.status, applied.json["data"]) == (201, {"x": "2"})

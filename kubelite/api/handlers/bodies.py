@@ -42,15 +42,8 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
             f"converting ({given_kind}) to ({name}): unknown conversion"
         )
     if may_repeat and options.field_validation != "Ignore":
-        repeated = decoding.duplicates(body)
-        if repeated:
-            texts = [f'duplicate field "{path}"' for path in repeated]
-            if options.field_validation == "Strict":
-                version = api_version.rpartition("/")[2]
-                raise BadRequest(
-                    f'{name} in version "{version}" cannot be handled as a {name}: strict decoding error: {", ".join(texts)}'
-                )
-            options.warnings.extend(texts)
+        # The registry tells of them, together with the unknown fields that it finds.
+        options.repeated = tuple(decoding.duplicates(body))
     return obj
 
 
