@@ -14,6 +14,7 @@ import ipaddress
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ _SYSCTLS = Path("/proc/sys/net")
 _RETRY_S = 5.0
 #: Marks routes as ours: a protocol number that no routing daemon has. Source: /etc/iproute2/rt_protos.
 ROUTE_PROTOCOL = 75
+#: Where host-local keeps which addresses are taken.
+_LEASES = Path("/var/lib/cni/networks")
 _BRIDGE = re.compile(r"kl-[0-9a-f]{8}")
 
 
@@ -156,10 +159,11 @@ class PodNetwork:
     async def remove(self) -> None:
         """Takes rules, routes and the bridge away, for a node that goes for good."""
         await nft.apply(f"add table inet {self._table}\ndelete table inet {self._table}\n")
-        if self._applied.routes:
+        if (await nft.run("ip", "route", "show", "proto", str(ROUTE_PROTOCOL)))[1].strip():
             await asyncio.to_thread(_set_routes, (), self._cluster_cidrs)
         await nft.run("ip", "link", "delete", bridge_name(self._node_name))
         await asyncio.to_thread((self._conf_dir / "10-kubelite.conflist").unlink, True)
+        await asyncio.to_thread(shutil.rmtree, _LEASES / bridge_name(self._node_name), True)
 
     async def _apply(self, wanted: Plan) -> None:
         was = self._applied
