@@ -95,6 +95,7 @@ async def _apply(
     metadata.setdefault("name", target.name)
     writes.match_namespace(target, metadata)
     writes.match_name(target, metadata)
+    _check_declared(target, config)
     now = times.now()
 
     def change(old: Obj | None) -> Obj:
@@ -118,3 +119,20 @@ async def _apply(
         return bodies.patched(kind, merged, options)
 
     return await writes.change(registry, target, options, change, force_create=True, track=False)
+
+
+def _check_declared(target: Target, config: Obj) -> None:
+    """An applied configuration may only have fields that its schema declares, whatever the field validation says.
+
+    Source: apimachinery pkg/util/managedfields/internal/structuredmerge.go; structured-merge-diff typed/validate.go.
+    """
+    kind = target.kind
+    metadata = checking.unknown_fields(structure.of_definition(bodies.OBJECT_META), config["metadata"])
+    rest = {key: value for key, value in config.items() if key != "metadata"}
+    unknown = [f"metadata.{path}" for path in metadata] + checking.unknown_fields(structure.structure_of(kind), rest)
+    if not unknown:
+        return
+    texts = [f".{path}: field not declared in schema" for path in unknown]
+    said = texts[0] if len(texts) == 1 else "errors:\n" + "\n".join(f"  {text}" for text in texts)
+    what = f"{target.namespace}/{target.name}; {kind.api_version}, Kind={kind.kind}"
+    raise errors.ApiError(f"failed to create typed patch object ({what}): {said}", reason="", code=500)

@@ -257,3 +257,13 @@ async def test_applied_yaml_has_no_key_twice(http, namespace):
     assert 'line 7: key "x" already set in map' in refused.json["message"]
     applied = await http("PATCH", path, body, Content_Type="application/apply-patch+yaml")
     assert (applied.status, applied.json["data"]) == (201, {"x": "2"})
+
+
+async def test_applied_fields_must_be_declared(http, namespace):
+    body = {**config_map("a"), "nonsense": 1}
+    path = f"{MAPS.format(namespace)}/a?fieldManager=m&fieldValidation=Ignore"
+    refused = await http("PATCH", path, orjson.dumps(body), Content_Type="application/apply-patch+yaml")
+    assert refused.status == 500
+    assert refused.json["message"] == (
+        f"failed to create typed patch object ({namespace}/a; v1, Kind=ConfigMap): .nonsense: field not declared in schema"
+    )
