@@ -9,8 +9,12 @@ import base64
 import binascii
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubelite.auth import pki
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 #: What an encrypted value starts with; the hexadecimal name of its key follows, then nonce and ciphertext.
 PREFIX = b"k8s:enc:kubelite:v1:"
@@ -18,7 +22,7 @@ _NONCE_BYTES = 12
 _NAME_BYTES = 8
 
 
-class DecryptionError(Exception):
+class DecryptionError(ValueError):
     """A stored value can't be decrypted: the key file is another one, or the bytes are damaged."""
 
 
@@ -26,10 +30,9 @@ class Encryptor:
     """Encrypts and decrypts values. Safe to share; holds nothing but the keys."""
 
     def __init__(self, keys: list[bytes]) -> None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        self._ciphers = {_name(key): AESGCM(key) for key in keys}
+        self._keys = {_name(key): key for key in keys}
         self._newest = _name(keys[0])
+        self._ciphers: dict[bytes, AESGCM] = {}
 
     @classmethod
     def load_or_create(cls, path: Path | str) -> "Encryptor":
@@ -57,7 +60,7 @@ class Encryptor:
     def encrypt(self, value: bytes, key: str) -> bytes:
         """The encrypted form of a value that is stored under `key`."""
         nonce = os.urandom(_NONCE_BYTES)
-        return PREFIX + self._newest + b":" + nonce + self._ciphers[self._newest].encrypt(nonce, value, key.encode())
+        return PREFIX + self._newest + b":" + nonce + self._cipher(self._newest).encrypt(nonce, value, key.encode())
 
     def decrypt(self, value: bytes, key: str) -> bytes:
         """The value that was stored under `key`; what is not encrypted is returned as it is (written before encryption).
@@ -70,15 +73,23 @@ class Encryptor:
         if not value.startswith(PREFIX):
             return value
         name, rest = value[len(PREFIX) : len(PREFIX) + _NAME_BYTES], value[len(PREFIX) + _NAME_BYTES + 1 :]
-        cipher = self._ciphers.get(name)
-        if cipher is None:
+        if name not in self._keys:
             raise DecryptionError(
                 f"{key}: encrypted with key {name.decode(errors='replace')}, which the key file lacks: restore it"
             )
         try:
-            return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], key.encode())
+            return self._cipher(name).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], key.encode())
         except (InvalidTag, ValueError) as error:
             raise DecryptionError(f"{key}: the stored value is damaged or belongs to another key") from error
+
+    def _cipher(self, name: bytes) -> "AESGCM":
+        """The cipher of a key, made when it is first used: a start without secrets doesn't wait for the import."""
+        cipher = self._ciphers.get(name)
+        if cipher is None:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+            cipher = self._ciphers[name] = AESGCM(self._keys[name])
+        return cipher
 
 
 def _name(key: bytes) -> bytes:

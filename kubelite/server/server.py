@@ -22,6 +22,7 @@ from kubelite.api.loopback import LoopbackClient
 from kubelite.api.openapi import OpenApi
 from kubelite.auth import authenticators, authorizers, pki
 from kubelite.auth.contract import Access
+from kubelite.auth.encryption import Encryptor
 from kubelite.auth.escalation import EscalationCheck
 from kubelite.auth.nodes import NodeAuthorizer
 from kubelite.auth.rbac import Rbac
@@ -56,7 +57,10 @@ class Server:
         self._with_agents = with_agents
         self.ready = asyncio.Event()
         self._supervisor = Supervisor()
-        self.store = SqliteStore(settings.data_dir / "store.db")
+        key_file = settings.pki_dir / "encryption.key"
+        self.store = SqliteStore(
+            settings.data_dir / "store.db", seal=lambda: Encryptor.load_or_create(key_file), sealed=("/secrets/",)
+        )
         self.kinds = builtin.kinds()
         registry_settings = RegistrySettings((settings.service_cidr,), settings.node_port_range)
         self.registry = Registry(self.store, self.kinds, AllowAll(), registry_settings)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import aiosqlite
 
@@ -66,6 +66,35 @@ UPDATE state SET value = max(value, (SELECT coalesce(max(revision), 1) FROM log)
 """
 
 
+#: What a sealed value starts with, whoever sealed it.
+SEALED = b"k8s:enc:"
+
+
+class Seal(Protocol):
+    """Encrypts values on their way to the disk; ValueError where a value can't be decrypted. Called on the log's threads."""
+
+    def encrypt(self, value: bytes, key: str, /) -> bytes: ...
+
+    def decrypt(self, value: bytes, key: str, /) -> bytes: ...
+
+
+class Values:
+    """Values as the file has them: those under some prefixes sealed, the others as they are."""
+
+    def __init__(self, seal: Seal | None = None, prefixes: tuple[str, ...] = ()) -> None:
+        self._seal, self._prefixes = seal, prefixes
+
+    def written(self, key: str, value: bytes) -> bytes:
+        return self._seal.encrypt(value, key) if self._seal and key.startswith(self._prefixes) else value
+
+    def read(self, key: str, value: bytes) -> bytes:
+        if not value.startswith(SEALED):
+            return value
+        if self._seal is None:
+            raise ValueError(f"{key} is encrypted, and there is no key to decrypt it with")
+        return self._seal.decrypt(value, key)
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What a start finds: the live entries ordered by key, the newest revision and the compacted one."""
@@ -91,8 +120,12 @@ class Connection(aiosqlite.Connection):
 class Log:
     """The file at `path`. `open()` first; then `append`, `history`, `compact` and `checkpoint` in any order; `close()` last."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], seal: Callable[[], Seal] | None = None, sealed: tuple[str, ...] = ()
+    ) -> None:
         self.path = Path(path)
+        self._make_seal, self._sealed = seal, sealed
+        self._values = Values()
         self._lock = -1
         self._writer: Connection | None = None
         self._side: Connection | None = None
@@ -101,17 +134,22 @@ class Log:
         """Locks, verifies and loads the file, which it makes if there is none.
 
         Raises:
-            StoreError: another process has it, a newer version wrote it, or it is damaged.
+            StoreError: another process has it, a newer version wrote it, it is damaged, or the key of sealed values is missing.
         """
         self._lock = await asyncio.to_thread(lock, self.path)
         try:
             await asyncio.to_thread(create_file, self.path)
+            if self._make_seal is not None:
+                self._values = Values(await asyncio.to_thread(self._make_seal), self._sealed)
             self._writer = await connect(self.path)
-            loaded = await self._writer.run(verify_and_load, self.path)
+            loaded = await self._writer.run(verify_and_load, self.path, self._values)
             self._side = await connect(self.path)
         except sqlite3.DatabaseError as e:
             await self._release()
             raise damaged(self.path, str(e)) from e
+        except ValueError as e:
+            await self._release()
+            raise StoreError(f"{self.path} can't be read: {e}") from e
         except BaseException:
             await self._release()
             raise
@@ -140,14 +178,14 @@ class Log:
         """Makes all of them durable, or none and raises sqlite3.Error."""
         if not self._writer:
             raise sqlite3.ProgrammingError("the log is closed")
-        await self._writer.run(insert, events)
+        await self._writer.run(insert, events, self._values)
 
     async def history(self, prefix: str, after: Revision, upto: Revision, limit: int) -> list[Event]:
         """The events under the prefix with after < revision <= upto, in order, at most `limit`. What is compacted is missing:
         whoever asks compares `after` with the compacted revision, once more when it has the answer."""
         if not self._side:
             raise sqlite3.ProgrammingError("the log is closed")
-        return await self._side.run(read_history, prefix, after, upto, limit)
+        return await self._side.run(read_history, prefix, after, upto, limit, self._values)
 
     async def compact(self, after: Revision, upto: Revision) -> None:
         """Deletes what nobody can see any more once history starts after `upto`; it is known to be done up to `after`."""
@@ -208,7 +246,7 @@ def damaged(path: Path, detail: str) -> StoreError:
     return StoreError(f"{path} is damaged: {detail}. Restore it from a backup, or move it away to start empty")
 
 
-def verify_and_load(db: sqlite3.Connection, path: Path) -> Loaded:
+def verify_and_load(db: sqlite3.Connection, path: Path, values: Values) -> Loaded:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
         db.executescript(
@@ -224,7 +262,8 @@ def verify_and_load(db: sqlite3.Connection, path: Path) -> Loaded:
     clean = get_state(db, "clean")
     verify(db, path, thorough=not clean)
     set_state(db, "clean", 0)
-    entries = [Entry(*row) for row in db.execute(LIVE)]
+    read = values.read
+    entries = [Entry(key, read(key, value), *revisions) for key, value, *revisions in db.execute(LIVE)]
     compacted = get_state(db, "compacted")
     (newest,) = db.execute("SELECT coalesce(max(revision), 1) FROM log").fetchone()
     return Loaded(entries, max(newest, compacted, get_state(db, "newest")), compacted)
@@ -262,24 +301,25 @@ def insert_statement(rows: int) -> str:
     return "INSERT INTO log VALUES " + ",".join(["(?,?,?,?,?,?)"] * rows)
 
 
-def insert(db: sqlite3.Connection, events: Sequence[Event]) -> None:
+def insert(db: sqlite3.Connection, events: Sequence[Event], sealing: Values) -> None:
     values: list[Any] = []
     for event in events:
         entry, previous = event.entry, event.previous
         before = previous.revision if previous else 0
-        values += (entry.revision, entry.key, entry.create_revision, before, event.deleted, entry.value)
+        values += (entry.revision, entry.key, entry.create_revision, before, event.deleted)
+        values.append(sealing.written(entry.key, entry.value))
     db.execute(insert_statement(len(events)), values)
 
 
-def read_history(db: sqlite3.Connection, prefix: str, after: Revision, upto: Revision, limit: int) -> list[Event]:
+def read_history(db: sqlite3.Connection, prefix: str, after: Revision, upto: Revision, limit: int, values: Values) -> list[Event]:
     rows = db.execute(HISTORY, (after, upto, *bounds(prefix), limit)).fetchall()
-    return list(decode(rows))
+    return list(decode(rows, values))
 
 
-def decode(rows: Iterable[tuple[Any, ...]]) -> Iterable[Event]:
+def decode(rows: Iterable[tuple[Any, ...]], values: Values) -> Iterable[Event]:
     for key, value, revision, created, deleted, old_value, old_revision, old_created in rows:
-        previous = Entry(key, old_value, old_revision, old_created) if old_revision else None
-        yield Event(Entry(key, value, revision, created), previous, bool(deleted))
+        previous = Entry(key, values.read(key, old_value), old_revision, old_created) if old_revision else None
+        yield Event(Entry(key, values.read(key, value), revision, created), previous, bool(deleted))
 
 
 def delete_superseded(db: sqlite3.Connection, after: Revision, upto: Revision) -> None:

@@ -35,7 +35,7 @@ from kubelite.store.contract import (
 )
 from kubelite.store.hub import BATCH, Hub
 from kubelite.store.index import Index, rewound
-from kubelite.store.log import Log
+from kubelite.store.log import Log, Seal
 
 #: The most writes in one transaction; bounds the statement, and how long the writes behind it wait.
 MAX_BATCH = 256
@@ -49,7 +49,8 @@ class SqliteStore:
     """A store.contract.Store in one SQLite file.
 
     `window_s`: how long history is kept. `ring_bytes`: how much of it in memory; watches from before are served from the file.
-    `max_waiting`: writes that may wait for their commit; further ones are refused with Unavailable.
+    `max_waiting`: writes that may wait for their commit; further ones are refused with Unavailable. `seal`: makes, at the start,
+    what encrypts the values under the prefixes in `sealed`; in memory they are as they were written.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class SqliteStore:
         retry_s: float = 0.5,
         max_waiting: int = 20_000,
         clock: Callable[[], float] = time.monotonic,
+        seal: Callable[[], Seal] | None = None,
+        sealed: tuple[str, ...] = (),
     ) -> None:
-        self._log = Log(path)
+        self._log = Log(path, seal, sealed)
         self._window_s, self._ring_bytes, self._retry_s, self._max_waiting = window_s, ring_bytes, retry_s, max_waiting
         self._clock = clock
         self._index = Index()
@@ -199,7 +202,7 @@ class SqliteStore:
     async def _read_history(self, prefix: str, after: Revision, upto: Revision, limit: int) -> list[Event]:
         try:
             return await self._log.history(prefix, after, upto, limit)
-        except sqlite3.Error as e:
+        except (sqlite3.Error, ValueError) as e:
             raise Unavailable(f"history can't be read from {self._log.path}: {e}") from e
 
     # Writes
