@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kubelite.agent import resources
 from kubelite.agent.context import Context
+from kubelite.agent.podstate import all_containers
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
 
@@ -38,7 +39,7 @@ _UNITS: Mapping[str, Callable[[str], int]] = {
 def check(context: Context, pod: Obj, others: Sequence[Mapping[str, int]]) -> tuple[str, str] | None:
     """Why the pod is refused, as its status' reason and message; None: it is taken. `others` is what `requests_of` gives for
     each of the node's other pods."""
-    refusal = _os(pod) or _sysctls(context, pod) or _selector(context, pod) or _resources(context, pod, others)
+    refusal = _os(pod) or _apparmor(pod) or _sysctls(context, pod) or _selector(context, pod) or _resources(context, pod, others)
     return None if refusal is None else (refusal[0], f"Pod was rejected: {refusal[1]}")
 
 
@@ -47,6 +48,15 @@ def _os(pod: Obj) -> tuple[str, str] | None:
     if name == "linux":
         return None
     return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+
+
+def _apparmor(pod: Obj) -> tuple[str, str] | None:
+    """A profile that can't be put on is refused, not left out. RuntimeDefault is up to the runtime."""
+    holders = [pod["spec"], *(c for c, _ in all_containers(pod))]
+    profiles = [(h.get("securityContext") or {}).get("appArmorProfile") or {} for h in holders]
+    if any(p.get("type") == "Localhost" for p in profiles):
+        return "AppArmor", "Cannot enforce AppArmor: profiles of the node are not supported"
+    return None
 
 
 def _sysctls(context: Context, pod: Obj) -> tuple[str, str] | None:

@@ -61,13 +61,13 @@ class Cgroups:
         self._write(path, resources.of_pod(pod))
         return f"/{path}"
 
-    def remove(self, pod: Obj) -> None:
-        """Removes the pod's cgroup and what is below it; leaves it while something runs there."""
-        path = self._path(pod)
-        for base in self._bases(path):
-            for directory, _, _ in os.walk(base, topdown=False):
-                with contextlib.suppress(OSError):  # still in use, or gone already
-                    os.rmdir(directory)
+    def remove(self, uid: str) -> None:
+        """Removes a pod's cgroup and what is below it, whatever its class was; leaves it while something runs there."""
+        for middle in ("", "burstable/", "besteffort/"):
+            for base in self._bases(f"{self._parent}/{middle}pod{uid}"):
+                for directory, _, _ in os.walk(base, topdown=False):
+                    with contextlib.suppress(OSError):  # still in use, or gone already
+                        os.rmdir(directory)
 
     def _bases(self, path: str) -> list[Path]:
         if self._version == 2:

@@ -28,6 +28,11 @@ def sandbox_config(context: Context, pod: Obj, attempt: int) -> SandboxConfig:
     """What the pod's sandbox is made from. Raises ConfigFault."""
     meta, spec = pod["metadata"], pod["spec"]
     level = spec.get("securityContext") or {}
+    if spec.get("hostUsers") is False:
+        # Running it as the host's users instead would take away what the pod relies on.
+        raise ConfigFault("user namespaces are not supported by this node: hostUsers must not be false")
+    if spec.get("resourceClaims"):
+        raise ConfigFault("dynamic resources are not supported by this node")
     hostname = "" if spec.get("hostNetwork") else hosts.kernel_hostname(pod, context.dns.domain)
     mappings = tuple(
         PortMapping(p.get("protocol", "TCP"), p["containerPort"], p["hostPort"], p.get("hostIP", ""))
@@ -88,6 +93,8 @@ def container_config(
     Raises:
         ConfigFault: its configuration names what is not there or may not be.
     """
+    if container.get("volumeDevices"):
+        raise ConfigFault("block devices as volumes are not supported by this node")
     facts = Facts(pod_ips, context.host_ips, context.allocatable)
     variables = environment.of_container(pod, container, context.objects, facts)
     lookup = variables.get
@@ -143,6 +150,8 @@ def _mounts(
     found = []
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         volume = volumes.get(mount["name"])
+        if mount.get("recursiveReadOnly") == "Enabled":
+            raise ConfigFault("failed to resolve recursive read-only mode: not supported by this node's runtime")
         if volume is None:
             raise ConfigFault(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
         found.append(

@@ -427,13 +427,14 @@ class Work:
             context.tokens.forget(uid)
             if not context.options.simulated:
                 await context.volumes.remove(uid, keep_directory=not everything)
-                context.cgroups.remove(self.pod)
+                context.cgroups.remove(uid)
         elif everything and not context.options.simulated:
             await context.volumes.remove(uid, keep_directory=False)
         if everything:
             for id_ in list(self._worker.sandboxes):
                 await context.runtime.remove_sandbox(id_)
             if not context.options.simulated:
+                context.cgroups.remove(uid)  # again: the runtime has taken its own below it away by now
                 await asyncio.to_thread(shutil.rmtree, context.log_dir(self.pod), ignore_errors=True)
 
 

@@ -1,5 +1,10 @@
 """Pods on a node with the fake runtime, from the API's side."""
 
+import orjson
+import pytest
+
+from kubelite.meta.errors import BadRequest
+from kubelite.rpc import node_pb2 as pb
 from tests.agent.conftest import NODE, Cluster, container, status_of
 
 
@@ -153,3 +158,101 @@ async def test_a_resized_pod_gets_its_new_limits_without_a_restart(cluster: Clus
     await cluster.client.patch("pods", "web", "default", patch, form="strategic", subresource="resize")
     pod = await cluster.until_pod(lambda p: status_of(p).get("resources", {}).get("limits", {}).get("cpu") == "2")
     assert status_of(pod)["restartCount"] == 0
+
+
+async def read_all(cluster: Cluster, **asked: object) -> str:
+    chunks = await cluster.nodes.open_logs(NODE, pb.Logs(namespace="default", pod="web", container="c", **asked))
+    return b"".join([chunk async for chunk in chunks]).decode()
+
+
+async def test_logs_travel_through_the_session(cluster: Cluster) -> None:
+    await cluster.run_pod(container("c", "sh", "-c", "echo hello; exit 1"))
+    await cluster.until_pod(lambda p: status_of(p)["restartCount"] == 1)
+    assert await read_all(cluster) == "hello\n"
+    assert await read_all(cluster, previous=True) == "hello\n"
+    with pytest.raises(BadRequest, match="container nope is not valid for pod web"):
+        await cluster.nodes.open_logs(NODE, pb.Logs(namespace="default", pod="web", container="nope"))
+
+
+async def test_the_log_of_a_container_that_waits_says_why(cluster: Cluster) -> None:
+    cluster.runtime.set(missing_images=["absent"])
+    await cluster.run_pod(container("c", image="absent:1"))
+    reasons = ("ErrImagePull", "ImagePullBackOff")
+    await cluster.until_pod(lambda p: status_of(p)["state"]["waiting"]["reason"] in reasons)
+    with pytest.raises(BadRequest, match=r'container "c" in pod "web" is waiting to start: .*pull'):
+        await cluster.nodes.open_logs(NODE, pb.Logs(namespace="default", pod="web", container="c"))
+
+
+async def test_a_commands_output_and_exit_code_travel_through_the_session(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    command = ["sh", "-c", "echo out; exit 7"]
+    asked = pb.Exec(namespace="default", pod="web", container="c", command=command, stdout=True, stderr=True)
+    stream = await cluster.nodes.open_stream(NODE, asked)
+    out = b""
+    while (frame := await stream.read()) is not None and not frame.HasField("exit"):
+        out += frame.stdout
+    assert out == b"out\n"
+    assert frame is not None
+    status = orjson.loads(frame.exit.status_json)
+    assert (status["reason"], status["details"]["causes"][0]["message"]) == ("NonZeroExitCode", "7")
+
+
+async def test_a_node_dials_only_its_own_pods(cluster: Cluster) -> None:
+    """CVE-2022-3294, CVE-2020-8562"""
+    for host in ("127.0.0.1", "169.254.169.254", "localhost", "10.88.0.99", "::1"):
+        stream = await cluster.nodes.open_stream(NODE, pb.Dial(host=host, port=80))
+        frame = await stream.read()
+        assert frame is not None
+        assert orjson.loads(frame.exit.status_json)["status"] == "Failure"
+
+
+async def test_a_hook_runs_before_a_container_is_stopped(cluster: Cluster) -> None:
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", "exit 1"]}}}
+    await cluster.run_pod(container(lifecycle=hook), terminationGracePeriodSeconds=5)
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.client.delete("pods", "web", "default")
+    await cluster.until_gone()
+
+    async def told() -> bool:
+        return {"Killing", "FailedPreStopHook"} <= set(await cluster.reasons())
+
+    await cluster.until(told, "the hook's failure")
+
+
+async def test_a_sandbox_that_cannot_be_made_is_tried_again(cluster: Cluster) -> None:
+    cluster.runtime.set(faults={"run_sandbox": "no network"})
+    await cluster.run_pod()
+
+    async def told() -> bool:
+        return "FailedCreatePodSandBox" in await cluster.reasons()
+
+    await cluster.until(told, "the failure")
+    cluster.runtime.set(faults={})
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+
+
+async def test_a_sandbox_that_dies_is_made_anew(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    (box,) = await cluster.runtime.list_sandboxes()
+    await cluster.runtime.stop_sandbox(box.id)
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Running" and status_of(p)["restartCount"] == 1)
+    assert status_of(pod)["ready"] is True
+
+
+async def test_a_pod_deleted_during_its_start_leaves_nothing(cluster: Cluster) -> None:
+    cluster.runtime.set(create_s=0.05)
+    await cluster.run_pod()
+
+    async def creating() -> bool:
+        return bool(await cluster.runtime.list_sandboxes())
+
+    await cluster.until(creating)
+    await cluster.client.delete("pods", "web", "default")
+    await cluster.until_gone()
+
+    async def clean() -> bool:
+        return not await cluster.runtime.list_sandboxes() and not await cluster.runtime.list_containers()
+
+    await cluster.until(clean, "everything to be removed")
