@@ -17,7 +17,6 @@ import asyncio
 import hashlib
 import ipaddress
 import os
-import shlex
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,8 @@ from typing import Any, ClassVar
 
 from runtimes import archives, references
 from runtimes import interface as to
+from runtimes.fake.commands import Behaviour, behaviour_of
+from runtimes.fake.streams import Echo, FakeStream
 from runtimes.interface import BackendOptions, ContainerState, ImagePullFault, NotFound, RuntimeFault, SandboxState
 
 _KILLED, _TERMINATED = 137, 143
@@ -56,18 +57,7 @@ class _Container:
     reason: str = ""
     timer: asyncio.TimerHandle | None = None
     resources: to.Resources = field(default_factory=to.Resources)
-    attached: list["FakeStream"] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """What a command does: its output, how long it runs (None: until stopped) and its exit code."""
-
-    stdout: bytes = b""
-    stderr: bytes = b""
-    runs_s: float | None = 0.0
-    exit_code: int = 0
-    echoes_stdin: bool = False
+    attached: list[FakeStream] = field(default_factory=list)
 
 
 class Backend:
@@ -271,7 +261,7 @@ class Backend:
         await self._doing("port_forward", sandbox_id)
         if not self._sandbox(sandbox_id).ready or port not in self._settings.get("ports", ()):
             raise RuntimeFault(f"failed to connect to port {port} inside the sandbox: connection refused")
-        return _Echo()
+        return Echo()
 
     async def events(self) -> AsyncIterator[to.RuntimeEvent]:
         queue: asyncio.Queue[to.RuntimeEvent] = asyncio.Queue(_QUEUE)
@@ -453,142 +443,6 @@ _DELAYS = {
     "stop_sandbox": "stop_s",
     "pull_image": "pull_s",
 }
-
-
-class FakeStream:
-    """A simulated command: implements ExecStream."""
-
-    def __init__(self, behaviour: Behaviour, *, stdin: bool, tty: bool) -> None:
-        self._behaviour = behaviour
-        self._chunks: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        self._exit: asyncio.Future[int] = loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-        if behaviour.stdout:
-            self._chunks.put_nowait((1, behaviour.stdout))
-        if behaviour.stderr:
-            self._chunks.put_nowait((1 if tty else 2, behaviour.stderr))
-        reads = stdin and behaviour.echoes_stdin
-        if not reads and behaviour.runs_s is not None:
-            self._timer = loop.call_later(behaviour.runs_s, self.end, behaviour.exit_code)
-
-    def end(self, exit_code: int) -> None:
-        if not self._exit.done():
-            self._exit.set_result(exit_code)
-            self._chunks.put_nowait(None)
-
-    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        while (chunk := await self._chunks.get()) is not None:
-            yield chunk
-        self._chunks.put_nowait(None)
-
-    async def write_stdin(self, data: bytes) -> None:
-        if not self._behaviour.echoes_stdin or self._exit.done():
-            return
-        if data:
-            self._chunks.put_nowait((1, data))
-        elif self._behaviour.runs_s is not None:
-            self.end(self._behaviour.exit_code)
-
-    async def resize(self, columns: int, rows: int) -> None:
-        return
-
-    async def exit_code(self) -> int:
-        return await asyncio.shield(self._exit)
-
-    async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.end(-1)
-
-
-class _Echo:
-    """A connection that answers with what it gets: implements ByteStream."""
-
-    def __init__(self) -> None:
-        self._chunks: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def read(self) -> bytes:
-        return await self._chunks.get()
-
-    async def write(self, data: bytes) -> None:
-        if data:
-            self._chunks.put_nowait(data)
-
-    async def write_eof(self) -> None:
-        self._chunks.put_nowait(b"")
-
-    async def close(self) -> None:
-        self._chunks.put_nowait(b"")
-
-
-def behaviour_of(command: Sequence[str], environment: Mapping[str, str]) -> Behaviour | None:
-    """What the few commands that the simulation knows do; None for others. A shell's script is taken line by line, without
-    loops, pipes or conditions: a script with those is one that runs until it is stopped."""
-    if not command:
-        return None
-    program, arguments = command[0].rpartition("/")[2], command[1:]
-    if program in ("sh", "bash", "ash") and len(arguments) >= 2 and arguments[0] == "-c":
-        return _script(arguments[1], environment)
-    if program == "echo":
-        return Behaviour(stdout=" ".join(arguments).encode() + b"\n")
-    if program in ("true", ":", "false"):
-        return Behaviour(exit_code=int(program == "false"))
-    if program == "sleep":
-        return Behaviour(runs_s=_seconds(arguments[0] if arguments else "0"))
-    if program == "exit":
-        return Behaviour(exit_code=int(arguments[0]) if arguments and arguments[0].isdigit() else 0)
-    if program == "env":
-        return Behaviour(stdout="".join(f"{key}={value}\n" for key, value in environment.items()).encode())
-    if program == "hostname":
-        return Behaviour(stdout=environment.get("HOSTNAME", "").encode() + b"\n")
-    if program == "cat" and not arguments:
-        return Behaviour(echoes_stdin=True)
-    if program in ("sh", "bash", "ash") and not arguments:
-        return Behaviour(echoes_stdin=True)
-    return None
-
-
-def _script(text: str, environment: Mapping[str, str]) -> Behaviour:
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|<>()\n")
-    lexer.whitespace, lexer.whitespace_split = " \t", True
-    try:
-        words = list(lexer)
-    except ValueError:
-        return Behaviour(stderr=b"sh: syntax error\n", exit_code=2)
-    stdout, stderr, runs_s, code = b"", b"", 0.0, 0
-    command: list[str] = []
-    for word in [*words, ";"]:
-        if word.strip(";&\n") != "" or not word:
-            if set(word) & set("|<>()") or word in ("while", "for", "if", "until", "trap", "exec"):
-                return Behaviour(stdout, stderr, None)
-            command.append(environment.get(word[1:].strip("{}"), "") if word.startswith("$") else word)
-            continue
-        if not command:
-            continue
-        behaviour = behaviour_of(command, environment)
-        if behaviour is None:
-            if word == "&&" or words:
-                return Behaviour(stdout, stderr + f"sh: {command[0]}: not found\n".encode(), runs_s, 127)
-        else:
-            stdout, stderr, code = stdout + behaviour.stdout, stderr + behaviour.stderr, behaviour.exit_code
-            if behaviour.runs_s is None:
-                return Behaviour(stdout, stderr, None)
-            runs_s += behaviour.runs_s
-            if command[0] == "exit" or (word == "&&" and code):
-                break
-        command = []
-    return Behaviour(stdout, stderr, runs_s, code)
-
-
-def _seconds(text: str) -> float | None:
-    """None for a sleep without end."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    factor = units.get(text[-1:], 0)
-    try:
-        return float(text[:-1]) * factor if factor else float(text)
-    except ValueError:
-        return None
 
 
 def _write_log(path: Path, behaviour: Behaviour) -> None:
