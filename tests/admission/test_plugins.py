@@ -90,7 +90,7 @@ async def test_a_pod_can_go_without_a_token_but_not_without_an_account() -> None
         await plugin.admit(request("CREATE", "pods", pod(serviceAccountName="other")))
 
 
-async def test_CVE_2024_3177_mountable_secrets_are_checked_everywhere() -> None:
+async def test_CVE_2023_2728_CVE_2024_3177_mountable_secrets_are_checked_everywhere() -> None:
     account = named("strict", "ns", metadata={"annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}})
     client, informers = setup(serviceaccounts=[account | {"secrets": [{"name": "good"}]}])
     plugin = service_accounts.ServiceAccount(client, informers)  # type: ignore[arg-type]

@@ -210,7 +210,7 @@ async def test_a_call_ends_with_its_time_and_its_answer_is_bounded(tmp_path: Pat
             await caller.call({"url": f"https://localhost:{port}/big", "caBundle": bundle}, {}, 5)
 
 
-def test_a_service_is_reached_at_a_ready_endpoint() -> None:
+def test_CVE_2020_8562_a_service_is_reached_at_a_ready_endpoint_that_can_be_a_pods() -> None:
     informers = StaticInformers()
     caller = HttpCaller(informers)  # type: ignore[arg-type]
     config = {"service": {"namespace": "ns", "name": "hook", "path": "/validate"}}

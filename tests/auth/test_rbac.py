@@ -117,6 +117,15 @@ def test_the_standard_roles_let_everybody_discover_and_nobody_else_more() -> Non
     assert any(r["resources"] == ["namespaces"] for r in admin)
 
 
+def test_CVE_2021_25740_the_standard_roles_let_no_user_write_endpoints() -> None:
+    for obj in policy.bootstrap_objects():
+        if obj["metadata"]["name"] not in ("admin", "edit", "view"):
+            continue
+        for rule in obj["rules"]:
+            if {"endpoints", "endpointslices", "*"} & set(rule.get("resources") or ()):
+                assert set(rule["verbs"]) <= {"get", "list", "watch"}
+
+
 def test_reconciling_adds_what_is_missing_and_respects_an_opt_out() -> None:
     wanted = next(
         o for o in policy.bootstrap_objects() if o["metadata"]["name"] == "system:discovery" and o["kind"] == "ClusterRole"
