@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 START_LIMIT_S = 30.0
 
@@ -20,8 +21,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(directory: Path, *, nodes: int = 1) -> Iterator[Cluster]:
-    """A control plane and simulated nodes with their data in `directory`, stopped at the end.
+def running(
+    directory: Path, *, nodes: int = 1, part: Literal["up", "server"] = "up", disable: frozenset[str] = frozenset()
+) -> Iterator[Cluster]:
+    """A control plane and simulated nodes with their data in `directory`, stopped at the end. `part` "server" leaves the
+    nodes out, `disable` names components to leave out.
 
     Raises:
         TimeoutError: it was not ready within 30 s.
@@ -38,6 +42,7 @@ def running(directory: Path, *, nodes: int = 1) -> Iterator[Cluster]:
         bind="127.0.0.1",
         runtime="fake",
         nodes=nodes,
+        disable=disable,
         audit_log=False,
     )
     started = threading.Event()
@@ -47,13 +52,13 @@ def running(directory: Path, *, nodes: int = 1) -> Iterator[Cluster]:
     async def live() -> None:
         end = asyncio.Event()
         ends.append((asyncio.get_running_loop(), end))
-        part = compose.of("up", settings)
+        composed = compose.of(part, settings)
         try:
-            await part.start()
+            await composed.start()
             started.set()
             await end.wait()
         finally:
-            await part.stop()
+            await composed.stop()
 
     def run() -> None:
         try:

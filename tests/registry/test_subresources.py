@@ -5,6 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
@@ -12,7 +16,12 @@ from tests.registry.conftest import Cluster
 
 Make = Callable[..., Obj]
 
-REQUEST = base64.b64encode(b"-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n").decode()
+
+def signing_request() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ann")])
+    made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 async def test_a_deployment_is_scaled(cluster: Cluster, deployment: Make) -> None:
@@ -189,7 +198,7 @@ async def test_only_approval_approves_a_signing_request(cluster: Cluster) -> Non
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
         "metadata": {"name": "csr"},
-        "spec": {"request": REQUEST, "signerName": "example.com/x", "usages": ["client auth"], "username": "forged"},
+        "spec": {"request": signing_request(), "signerName": "example.com/x", "usages": ["client auth"], "username": "forged"},
     }
     made = await cluster.create("certificatesigningrequests.certificates.k8s.io", request)
     assert made["spec"]["username"] == "system:apiserver"

@@ -16,7 +16,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, keep
 from kubelite.registry.strategies.pods import mirror_service_account
-from kubelite.registry.validation import metadata, networking, pods, quotas, storage
+from kubelite.registry.validation import events, metadata, networking, nodes, pods, quotas, storage
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
 MAX_DATA_BYTES = 1024 * 1024
@@ -57,11 +57,19 @@ class NamespaceStrategy(Strategy):
             new["spec"] = spec
         self._label(new)
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        causes: list[Cause] = []
+        for name in (obj.get("spec") or {}).get("finalizers") or ():
+            causes += [errors.invalid("spec.finalizers", name, text) for text in names.qualified_name(name)]
+            if "/" not in name and name != "kubernetes":
+                text = "name is neither a standard finalizer name nor is it fully qualified"
+                causes.append(errors.invalid("spec.finalizers", name, text))
+        return causes
+
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         causes: list[Cause] = []
         if request.subresource == "finalize":
-            for name in (new.get("spec") or {}).get("finalizers") or ():
-                causes += [errors.invalid("spec.finalizers", name, text) for text in names.qualified_name(name)]
+            causes += self.validate(request, new)
         elif request.subresource == "status":
             phase = (new.get("status") or {}).get("phase")
             deleted = bool(new["metadata"].get("deletionTimestamp"))
@@ -94,9 +102,6 @@ class NamespaceStrategy(Strategy):
         return not (new.get("spec") or {}).get("finalizers")
 
 
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-
-
 class NodeStrategy(Strategy):
     has_status = True
 
@@ -105,27 +110,11 @@ class NodeStrategy(Strategy):
         obj.setdefault("status", {})
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        causes: list[Cause] = []
-        seen: set[tuple[str, str]] = set()
-        for index, taint in enumerate((obj.get("spec") or {}).get("taints") or ()):
-            path = f"metadata.taints[{index}]"
-            key, effect = taint.get("key", ""), taint.get("effect", "")
-            causes += [errors.invalid(f"{path}.key", key, text) for text in names.qualified_name(key)]
-            causes += [errors.invalid(f"{path}.value", taint.get("value"), t) for t in names.label_value(taint.get("value", ""))]
-            if not effect:
-                causes.append(errors.required(f"{path}.effect"))
-            elif effect not in _EFFECTS:
-                listed = ", ".join(f'"{name}"' for name in _EFFECTS)
-                text = f'Unsupported value: "{effect}": supported values: {listed}'
-                causes.append(Cause(f"{path}.effect", "FieldValueNotSupported", text))
-            if (key, effect) in seen:
-                causes.append(errors.duplicate(path, taint))
-            seen.add((key, effect))
-        return causes
+        return nodes.check_node(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         spec, was = new.get("spec") or {}, old.get("spec") or {}
-        causes = [] if request.subresource else self.validate(request, new)
+        causes = nodes.check_amounts(new) + nodes.check_addresses(new) if request.subresource else self.validate(request, new)
         for field in ("podCIDR", "podCIDRs", "providerID"):
             if was.get(field) and spec.get(field) != was.get(field):
                 text = 'node updates may not change podCIDR except from "" to valid'
@@ -185,7 +174,7 @@ class SecretStrategy(Strategy):
                 causes.append(errors.required(f"metadata.annotations[{name}]"))
         elif kind in _REQUIRED_KEYS:
             for key in _REQUIRED_KEYS[kind]:
-                if key not in data:
+                if key not in data or (kind == "kubernetes.io/ssh-auth" and not data[key]):
                     causes.append(errors.required(f"data[{key}]"))
                 elif kind.startswith("kubernetes.io/dockerc"):
                     causes += _check_json(data[key], f"data[{key}]")
@@ -240,19 +229,21 @@ class EndpointsStrategy(Strategy):
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return networking.check_endpoints(obj)
 
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        return ("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",)
+
 
 class EventStrategy(Strategy):
     allow_create_on_update = True
     orphaning = "unsupported"
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        involved = obj.get("involvedObject") or obj.get("regarding") or {}
-        where, own = involved.get("namespace", ""), obj["metadata"].get("namespace", "")
-        free = ("default",) if not obj.get("eventTime") else ("default", "kube-system")
-        fits = where == own if where else own in free
-        if fits or (where and obj.get("eventTime")):
-            return []
-        return [errors.invalid("involvedObject.namespace", where, "does not match event.namespace")]
+        is_core = request.kind.group == ""
+        return events.check(obj, is_core) + ([] if is_core else events.check_strictly(obj))
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        is_core = request.kind.group == ""
+        return events.check(new, is_core) + ([] if is_core else events.check_update_strictly(new, old))
 
 
 class LimitRangeStrategy(Strategy):
@@ -273,6 +264,11 @@ class ResourceQuotaStrategy(Strategy):
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return quotas.check_resource_quota(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return quotas.check_resource_quota_status(new)
+        return quotas.check_resource_quota(new) + quotas.check_resource_quota_update(new, old)
 
 
 class PodTemplateStrategy(Strategy):
@@ -319,6 +315,9 @@ class ClaimStrategy(Strategy):
     returns_deleted = True
     has_status = True
 
+    def normalize(self, obj: Obj) -> None:
+        storage.mirror_data_source(obj.get("spec"))
+
     def prepare_create(self, request: Request, obj: Obj) -> None:
         obj["status"] = {"phase": "Pending"}
 
@@ -326,4 +325,6 @@ class ClaimStrategy(Strategy):
         return storage.check_claim(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return storage.check_claim_status(new)
         return [] if request.subresource else storage.check_claim(new) + storage.check_claim_update(new, old)

@@ -3,16 +3,29 @@
 Source: kubernetes pkg/registry/*/*/strategy.go, apiextensions-apiserver and kube-aggregator registries, v1.34.
 """
 
-import base64
-import ipaddress
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from kubelite.meta import errors, names
+from kubelite.meta import errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import admissionregistration, autoscaling, metadata, networking, rbac
+from kubelite.registry.validation import (
+    admissionregistration,
+    autoscaling,
+    certificates,
+    csi,
+    devices,
+    fields,
+    flowcontrol,
+    metadata,
+    networking,
+    nodes,
+    rbac,
+    registrations,
+    statuses,
+    workloads,
+)
 from kubelite.registry.validation.metadata import IMMUTABLE
 
 
@@ -59,8 +72,7 @@ class RuntimeClassStrategy(Strategy):
     allow_unconditional_update = False
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        handler = obj.get("handler", "")
-        return [errors.invalid("handler", handler, text) for text in names.dns1123_label(handler)]
+        return nodes.check_runtime_class(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if new.get("handler") != old.get("handler"):
@@ -80,10 +92,12 @@ class DisruptionBudgetStrategy(Strategy):
     }
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        spec = obj.get("spec") or {}
-        if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
-            return [errors.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set")]
-        return []
+        return workloads.check_disruption_budget(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("PodDisruptionBudget", new)
+        return self.validate(request, new)
 
 
 class AutoscalerStrategy(Strategy):
@@ -91,6 +105,11 @@ class AutoscalerStrategy(Strategy):
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return autoscaling.check_autoscaler(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("HorizontalPodAutoscaler", new)
+        return self.validate(request, new)
 
     initial_status: ClassVar[Obj | None] = {"desiredReplicas": 0, "currentMetrics": None}
 
@@ -131,6 +150,9 @@ class IngressStrategy(Strategy):
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return networking.check_ingress(obj)
 
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return statuses.check_load_balancer(new) if request.subresource == "status" else self.validate(request, new)
+
     initial_status: ClassVar[Obj | None] = {"loadBalancer": {}}
 
 
@@ -166,11 +188,19 @@ class PolicyBindingStrategy(Strategy):
 
 
 class FlowStrategy(Strategy):
-    """FlowSchemas and PriorityLevelConfigurations."""
+    """FlowSchemas."""
 
     has_status = True
     has_generation = True
     initial_status: ClassVar[Obj | None] = {}
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return flowcontrol.check_flow_schema(obj)
+
+
+class PriorityLevelStrategy(FlowStrategy):
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return flowcontrol.check_priority_level(obj)
 
 
 class EndpointSliceStrategy(Strategy):
@@ -200,15 +230,11 @@ class PriorityClassStrategy(Strategy):
         known = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
         if name.startswith("system-"):
             if known.get(name) != value:
-                text = (
-                    "priority class names with 'system-' prefix are reserved for system use only. error: "
-                    f"{name} is not a known system priority class"
-                )
-                return (
-                    [errors.forbidden("metadata.name", text)]
-                    if name not in known
-                    else [errors.forbidden("metadata.name", f"value of {name} PriorityClass must be {known[name]}")]
-                )
+                why = f"{name} is not a known system priority class"
+                if name in known:
+                    why = f"value of {name} PriorityClass must be {known[name]}"
+                text = f"priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+                return [errors.forbidden("metadata.name", text)]
         elif value > 1_000_000_000:
             text = "maximum allowed value of a user defined priority is 1000000000"
             return [errors.forbidden("value", text)]
@@ -226,28 +252,44 @@ class PriorityClassStrategy(Strategy):
 class StorageClassStrategy(Strategy):
     returns_deleted = True
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return csi.check_storage_class(obj)
+
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        causes = []
-        for field in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
-            if (new.get(field) or None) != (old.get(field) or None):
-                text = f"updates to {field} are forbidden."
-                causes.append(errors.forbidden(field, text))
-        return causes
+        return self.validate(request, new) + csi.check_storage_class_update(new, old)
 
 
-class ReturningStrategy(Strategy):
-    """A kind whose delete answers with the object."""
+class AttributesClassStrategy(Strategy):
+    """VolumeAttributesClasses."""
 
     returns_deleted = True
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return csi.check_attributes_class(obj)
 
-class ReturningLockedStrategy(Strategy):
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return csi.check_attributes_class_update(new, old) + self.validate(request, new)
+
+
+class CsiNodeStrategy(Strategy):
     returns_deleted = True
     allow_unconditional_update = False
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return csi.check_node(obj)
 
-class LockedStrategy(Strategy):
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new) + csi.check_node_update(new, old)
+
+
+class CsiCapacityStrategy(Strategy):
     allow_unconditional_update = False
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return csi.check_capacity(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new) + csi.check_capacity_update(new, old)
 
 
 class DriverStrategy(Strategy):
@@ -260,6 +302,12 @@ class DriverStrategy(Strategy):
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return csi.check_driver(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new) + csi.check_driver_update(new, old)
+
 
 class AttachmentStrategy(Strategy):
     """VolumeAttachments."""
@@ -269,18 +317,56 @@ class AttachmentStrategy(Strategy):
     has_status = True
     initial_status: ClassVar[Obj | None] = {"attached": False}
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return csi.check_attachment(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new) + fields.immutable(new.get("spec"), old.get("spec"), "spec")
+
 
 class ResourceClaimStrategy(Strategy):
     returns_deleted = True
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return devices.check_claim(obj)
 
-class ReturningGenerationStrategy(Strategy):
-    """Device classes and resource slices."""
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return [] if request.subresource else devices.check_spec_update(new, old)
+
+
+class ClaimTemplateStrategy(Strategy):
+    """ResourceClaimTemplates."""
+
+    returns_deleted = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return devices.check_claim_template(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return devices.check_spec_update(new, old)
+
+
+class DeviceClassStrategy(Strategy):
+    returns_deleted = True
+    has_generation = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return devices.check_class(obj)
+
+
+class SliceStrategy(Strategy):
+    """ResourceSlices."""
 
     returns_deleted = True
     has_generation = True
+
+    def validate(self, request: Request, obj: Obj) -> list[Cause]:
+        return devices.check_slice(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new) + devices.check_slice_update(new, old)
 
 
 class SigningRequestStrategy(Strategy):
@@ -311,59 +397,16 @@ class SigningRequestStrategy(Strategy):
         status, was = dict(new.get("status") or {}), old.get("status") or {}
         if request.subresource == "approval":
             keep(status, was, "certificate")
-        elif request.subresource == "status":
-            status["conditions"] = _keep_decisions(status.get("conditions") or [], was.get("conditions") or [])
-        else:
+        elif request.subresource != "status":
             keep(new, old, "status")
             return
         new["status"] = _stamped(status, was, request.now)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        spec = obj.get("spec") or {}
-        causes = _check_request(spec.get("request", ""))
-        if not spec.get("usages"):
-            causes.append(errors.required("spec.usages"))
-        signer = spec.get("signerName")
-        if signer == "kubernetes.io/legacy-unknown":
-            text = "the legacy signerName is not allowed via this API version"
-            causes.append(errors.invalid("spec.signerName", signer, text))
-        return causes
+        return certificates.check_request(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        causes = []
-        conditions = (new.get("status") or {}).get("conditions") or []
-        types = [c.get("type") for c in conditions]
-        if "Approved" in types and "Denied" in types:
-            causes.append(errors.invalid("status.conditions", "Denied", "Approved and Denied conditions are mutually exclusive"))
-        for index, condition in enumerate(conditions):
-            if condition.get("type") in ("Approved", "Denied", "Failed") and condition.get("status") != "True":
-                path = f"status.conditions[{index}].status"
-                text = f'must be "True" for condition type "{condition["type"]}"'
-                causes.append(errors.invalid(path, condition.get("status", ""), text))
-        if request.subresource == "approval":
-            had = [c.get("type") for c in (old.get("status") or {}).get("conditions") or []]
-            for decision in ("Approved", "Denied"):
-                if decision in had and decision not in types:
-                    text = f'updates may not remove a condition of type "{decision}"'
-                    causes.append(errors.forbidden("status.conditions", text))
-        return causes
-
-
-def _check_request(text: str) -> list[Cause]:
-    """A signing request is a PEM block of that type; what is in it is for its signer to judge."""
-    try:
-        pem = base64.b64decode(text)
-    except ValueError:
-        pem = b""
-    if b"-----BEGIN CERTIFICATE REQUEST-----" in pem or b"-----BEGIN NEW CERTIFICATE REQUEST-----" in pem:
-        return []
-    return [errors.invalid("spec.request", text, "PEM block type must be CERTIFICATE REQUEST")]
-
-
-def _keep_decisions(new: list[Obj], old: list[Obj]) -> list[Obj]:
-    """A status update neither adds, removes nor changes approvals and denials."""
-    kept = [c for c in old if c.get("type") in ("Approved", "Denied")]
-    return kept + [c for c in new if c.get("type") not in ("Approved", "Denied")]
+        return certificates.check_update(new, old, request.subresource)
 
 
 def _stamped(status: Obj, was: Obj, now: str) -> Obj:
@@ -387,23 +430,10 @@ class ServiceCidrStrategy(Strategy):
     initial_status: ClassVar[Obj | None] = {}
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        if not request.subresource and new.get("spec") != old.get("spec"):
-            return [errors.invalid("spec.cidrs", (new.get("spec") or {}).get("cidrs"), IMMUTABLE)]
-        return []
+        return [] if request.subresource else networking.check_ranges_update(new, old)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        causes: list[Cause] = []
-        cidrs = (obj.get("spec") or {}).get("cidrs") or []
-        if not cidrs:
-            causes.append(errors.required("spec.cidrs", "at least one CIDR required"))
-        for index, cidr in enumerate(cidrs):
-            try:
-                ipaddress.ip_network(cidr)
-            except ValueError:
-                path = f"spec.cidrs[{index}]"
-                text = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-                causes.append(errors.invalid(path, cidr, text))
-        return causes
+        return networking.check_ranges(obj)
 
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
         if new is None or old is None or new["metadata"].get("deletionTimestamp"):
@@ -414,11 +444,7 @@ class IpAddressStrategy(Strategy):
     """IPAddresses: the name is the address, in its one canonical form."""
 
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
-        try:
-            canonical = str(ipaddress.ip_address(name))
-        except ValueError:
-            return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-        return [] if canonical == name else [f'must be in canonical form ("{canonical}")']
+        return networking.address_faults(name)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         parent: Any = (obj.get("spec") or {}).get("parentRef")
@@ -426,14 +452,16 @@ class IpAddressStrategy(Strategy):
             return [errors.required("spec.parentRef")]
         return [errors.required(f"spec.parentRef.{f}") for f in ("resource", "name") if not parent.get(f)]
 
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        now, was = (new.get("spec") or {}).get("parentRef"), (old.get("spec") or {}).get("parentRef")
+        return self.validate(request, new) + fields.immutable(now, was, "spec.parentRef")
+
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
         if new is not None and old is None:
             request.registry.allocators.note_address(new["metadata"]["name"])
 
 
 class ApiServiceStrategy(Strategy):
-    """APIServices: named after what they serve. Source: kube-aggregator pkg/apis/apiregistration/validation, v0.34."""
-
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
@@ -441,25 +469,4 @@ class ApiServiceStrategy(Strategy):
         return metadata.path_segment_faults(name, prefix)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        spec = obj.get("spec") or {}
-        group, version = spec.get("group", ""), spec.get("version", "")
-        wanted, name = f"{version}.{group}", obj["metadata"].get("name", "")
-        causes: list[Cause] = []
-        if name != wanted:
-            causes.append(errors.invalid("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
-        if not group and version != "v1":
-            text = "only v1 may have an empty group and it better be legacy kube"
-            causes.append(errors.required("spec.group", text))
-        for field, most in (("groupPriorityMinimum", 20000), ("versionPriority", 1000)):
-            if not 0 < spec.get(field, 0) <= most:
-                causes.append(errors.invalid(f"spec.{field}", spec.get(field, 0), f"must be positive and less than {most}"))
-        service = spec.get("service")
-        if service is None:
-            if spec.get("insecureSkipTLSVerify"):
-                text = "local APIServices may not have insecureSkipTLSVerify"
-                causes.append(errors.invalid("spec.insecureSkipTLSVerify", True, text))
-            return causes
-        causes += [errors.required(f"spec.service.{f}") for f in ("namespace", "name") if not service.get(f)]
-        if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
-            causes.append(errors.invalid("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
-        return causes
+        return registrations.check_api_service(obj)

@@ -11,7 +11,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, get
 from kubelite.registry.strategies.pods import mirror_service_account
-from kubelite.registry.validation import workloads
+from kubelite.registry.validation import fields, statuses, workloads
 
 #: Counts the changes of a daemon set's template.
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
@@ -33,6 +33,11 @@ class ReplicationControllerStrategy(_Templated):
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_replication_controller(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("ReplicationController", new)
+        return self.validate(request, new) if not request.subresource else []
 
 
 class DeploymentStrategy(_Templated):
@@ -58,6 +63,8 @@ class DeploymentStrategy(_Templated):
         return workloads.check_deployment(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("Deployment", new)
         if request.subresource:
             return []
         return workloads.check_deployment(new) + workloads.check_selector_update(new, old)
@@ -70,6 +77,8 @@ class ReplicaSetStrategy(_Templated):
         return workloads.check_replica_set(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("ReplicaSet", new)
         if request.subresource:
             return []
         return workloads.check_replica_set(new) + workloads.check_selector_update(new, old)
@@ -82,6 +91,8 @@ class StatefulSetStrategy(_Templated):
         return workloads.check_stateful_set(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("StatefulSet", new)
         if request.subresource:
             return []
         return workloads.check_stateful_set(new) + workloads.check_stateful_set_update(new, old)
@@ -121,6 +132,8 @@ class DaemonSetStrategy(_Templated):
         return workloads.check_daemon_set(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_counts("DaemonSet", new)
         if request.subresource:
             return []
         return workloads.check_daemon_set(new) + workloads.check_selector_update(new, old)
@@ -129,6 +142,9 @@ class DaemonSetStrategy(_Templated):
 class ControllerRevisionStrategy(Strategy):
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_controller_revision(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return self.validate(request, new) + fields.immutable(new.get("data"), old.get("data"), "data")
 
 
 class JobStrategy(_Templated):
@@ -177,6 +193,8 @@ class JobStrategy(_Templated):
         return workloads.check_job(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_job(new)
         if request.subresource:
             return []
         return workloads.check_job(new) + workloads.check_job_update(new, old)

@@ -10,6 +10,7 @@ from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
+from kubelite.registry.validation import resources as resources_of
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
@@ -35,7 +36,6 @@ RESOURCE_FIELDS = (
     "requests.memory",
 )
 _HUGE_PAGE_FIELDS = ("requests.hugepages-", "limits.hugepages-")
-_NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _DIVISORS = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
@@ -383,12 +383,12 @@ def check_resources(resources: Obj, path: str) -> list[Cause]:
     for given, name in ((limits, "limits"), (requests, "requests")):
         for resource, amount in given.items():
             at = f"{path}.{name}[{resource}]"
-            causes += _check_resource_name(resource, at)
-            causes += fields.quantity(amount, at)
+            causes += resources_of.container_name(resource, at)
+            causes += resources_of.amount(resource, amount, at)
     if causes:
         return causes
     for resource, amount in requests.items():
-        overcommit = "/" not in resource and not resource.startswith("hugepages-")
+        overcommit = resources_of.is_overcommittable(resource)
         if resource in limits:
             asked, limit = quantities.parse(str(amount)), quantities.parse(str(limits[resource]))
             if asked != limit and not overcommit:
@@ -399,14 +399,10 @@ def check_resources(resources: Obj, path: str) -> list[Cause]:
                 causes.append(errors.invalid(f"{path}.requests", str(amount), text))
         elif not overcommit:
             causes.append(errors.required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
+    asked_for = {*limits, *requests}
+    if any(name.startswith("hugepages-") for name in asked_for) and not asked_for & {"cpu", "memory"}:
+        causes.append(errors.forbidden(path, "HugePages require cpu or memory"))
     return causes
-
-
-def _check_resource_name(resource: str, path: str) -> list[Cause]:
-    causes = fields.invalid_if(names.qualified_name(resource), path, resource)
-    if causes or "/" in resource or resource in _NATIVE_RESOURCES or resource.startswith("hugepages-"):
-        return causes
-    return [errors.invalid(path, resource, "must be a standard resource for containers")]
 
 
 def _check_lifecycle_and_probes(container: Obj, grace_s: int | None, at: str) -> list[Cause]:

@@ -21,13 +21,9 @@ batch.v1.CronJobSpec concurrencyPolicy Allow Forbid Replace
 batch.v1.JobSpec completionMode Indexed NonIndexed
 core.v1.EndpointPort protocol SCTP TCP UDP
 core.v1.NodeSelectorRequirement operator DoesNotExist Exists Gt In Lt NotIn
-core.v1.PersistentVolumeClaimSpec accessModes[] ReadOnlyMany ReadWriteMany ReadWriteOnce ReadWriteOncePod
 core.v1.PersistentVolumeClaimSpec volumeMode Block Filesystem
-core.v1.PersistentVolumeSpec accessModes[] ReadOnlyMany ReadWriteMany ReadWriteOnce ReadWriteOncePod
 core.v1.PersistentVolumeSpec persistentVolumeReclaimPolicy Delete Recycle Retain
 core.v1.PersistentVolumeSpec volumeMode Block Filesystem
-core.v1.ResourceQuotaSpec scopes[] BestEffort CrossNamespacePodAffinity NotBestEffort NotTerminating PriorityClass Terminating
-core.v1.ScopedResourceSelectorRequirement operator DoesNotExist Exists In NotIn
 core.v1.ServiceSpec ipFamilies[] IPv4 IPv6
 core.v1.ServiceSpec ipFamilyPolicy PreferDualStack RequireDualStack SingleStack
 discovery.v1.EndpointPort protocol SCTP TCP UDP

@@ -322,3 +322,58 @@ def _check_endpoint(endpoint: Mapping[str, Any], kind: str, path: str) -> list[C
     if endpoint.get("hostname") is not None:
         causes += fields.named(endpoint["hostname"], f"{path}.hostname")
     return causes
+
+
+def check_ranges(obj: Obj) -> list[Cause]:
+    """A ServiceCIDR: one network of a family, at most."""
+    cidrs = (obj.get("spec") or {}).get("cidrs") or []
+    if not cidrs:
+        return [errors.required("spec.cidrs", "at least one CIDR required")]
+    if len(cidrs) > 2:
+        return [errors.invalid("spec.cidrs", obj.get("spec"), "may only hold up to 2 values")]
+    causes: list[Cause] = []
+    families = set()
+    for index, cidr in enumerate(cidrs):
+        try:
+            families.add(ipaddress.ip_network(cidr, strict=False).version)
+        except ValueError:
+            causes.append(errors.invalid(f"spec.cidrs[{index}]", cidr, CIDR_TEXT))
+            continue
+        if "/" not in cidr:
+            causes.append(errors.invalid(f"spec.cidrs[{index}]", cidr, CIDR_TEXT))
+        elif _has_host_bits(cidr):
+            text = "must not have bits set beyond the prefix length"
+            causes.append(errors.invalid(f"spec.cidrs[{index}]", cidr, text))
+    if not causes and len(families) < len(cidrs):
+        text = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        causes.append(errors.invalid("spec.cidrs", cidrs, text))
+    return causes
+
+
+def _has_host_bits(cidr: str) -> bool:
+    try:
+        ipaddress.ip_network(cidr)
+    except ValueError:
+        return True
+    return False
+
+
+def check_ranges_update(new: Obj, old: Obj) -> list[Cause]:
+    """Of a ServiceCIDR's networks none changes; one of the other family may come."""
+    now, was = (new.get("spec") or {}).get("cidrs") or [], (old.get("spec") or {}).get("cidrs") or []
+    if len(now) < len(was) or len(now) > 2:
+        return [errors.invalid("spec.cidrs", now, fields.IMMUTABLE)]
+    changed = [i for i, cidr in enumerate(was) if now[i] != cidr]
+    if changed:
+        return [errors.invalid(f"spec.cidrs[{i}]", now[i], fields.IMMUTABLE) for i in changed]
+    return check_ranges(new) if now != was else []
+
+
+def address_faults(text: str) -> list[str]:
+    """What is wrong with an address that has to be in its one canonical form."""
+    try:
+        canonical = str(ipaddress.ip_address(text))
+    except ValueError:
+        plain = ".".join(part.lstrip("0") or "0" for part in text.split("."))
+        return ["must not have leading 0s"] if plain != text and _is_ip(plain) else [IP_TEXT]
+    return [] if canonical == text else [f'must be in canonical form ("{canonical}")']

@@ -9,35 +9,111 @@ from typing import Any
 from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields
+from kubelite.registry.validation import fields, resources
 
-_QUOTA_RESOURCES = frozenset(
-    ("cpu", "memory", "ephemeral-storage", "storage", "pods", "services", "resourcequotas", "secrets", "configmaps")
+_SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
+#: What a scope may be applied to; the other scopes: what containers ask for, and pods.
+_OF_PODS = frozenset(
+    (
+        *("pods", "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage"),
+        *("limits.cpu", "limits.memory", "limits.ephemeral-storage"),
+    )
 )
-_COUNTED = frozenset(("pods", "services", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims"))
+_OPPOSITES = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
 
 
 def check_resource_quota(obj: Obj) -> list[Cause]:
+    spec = obj.get("spec") or {}
+    hard = spec.get("hard") or {}
+    causes = resources.quota_amounts(hard, "spec.hard")
+    scopes = spec.get("scopes") or []
+    for scope in scopes:
+        if scope not in _SCOPES:
+            causes.append(errors.invalid("spec.scopes", scopes, "unsupported scope"))
+        causes += [
+            errors.invalid("spec.scopes", scopes, "unsupported scope applied to resource")
+            for name in sorted(hard)
+            if not _is_scoped(scope, name)
+        ]
+    if any(one in scopes and other in scopes for one, other in _OPPOSITES):
+        causes.append(errors.invalid("spec.scopes", scopes, "conflicting scopes"))
+    selector = spec.get("scopeSelector")
+    return causes + (_check_scope_selector(selector, hard, scopes) if selector else [])
+
+
+def _is_scoped(scope: str, resource: str) -> bool:
+    if not resources.is_quota(resource):
+        return True
+    if scope == "BestEffort":
+        return resource == "pods"
+    return scope not in _SCOPES or resource in _OF_PODS
+
+
+def _check_scope_selector(selector: Mapping[str, Any], hard: Mapping[str, Any], scopes: list[str]) -> list[Cause]:
+    path = "spec.scopeSelector.matchExpressions"
     causes: list[Cause] = []
-    for name, amount in ((obj.get("spec") or {}).get("hard") or {}).items():
-        path = f"spec.hard[{name}]"
-        causes += fields.invalid_if(names.qualified_name(name), path, name)
-        causes += fields.quantity(amount, path)
-        counted = name in _COUNTED or name.startswith(("count/", "services."))
-        if counted and quantities.is_quantity(amount) and quantities.milli(amount) % 1000:
-            causes.append(errors.invalid(path, amount, "must be an integer"))
+    named = set()
+    for requirement in selector.get("matchExpressions") or ():
+        scope, operator = requirement.get("scopeName", ""), requirement.get("operator", "")
+        values = requirement.get("values") or []
+        named.add(scope)
+        if scope not in _SCOPES:
+            causes.append(errors.invalid(f"{path}.scopeName", scope, "unsupported scope"))
+        causes += [
+            errors.invalid(path, selector, "unsupported scope applied to resource")
+            for n in sorted(hard)
+            if not _is_scoped(scope, n)
+        ]
+        if scope in _SCOPES and scope != "PriorityClass" and operator != "Exists":
+            text = (
+                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+                "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+            )
+            causes.append(errors.invalid(f"{path}.operator", operator, text))
+        if operator in ("In", "NotIn"):
+            if not values:
+                text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+                causes.append(errors.required(f"{path}.values", text))
+        elif operator in ("Exists", "DoesNotExist"):
+            if values:
+                text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+                causes.append(errors.invalid(f"{path}.values", values, text))
+        else:
+            causes.append(errors.invalid(f"{path}.operator", operator, "not a valid selector operator"))
+    if any(one in named and other in named for one, other in _OPPOSITES):
+        causes.append(errors.invalid("spec.scopes", scopes, "conflicting scopes"))
     return causes
 
 
-#: The pairs that a limit's amounts must be ordered by: (smaller, larger, whose path is blamed, the text).
+def check_resource_quota_update(new: Obj, old: Obj) -> list[Cause]:
+    """A quota's scopes never change."""
+    scopes = (new.get("spec") or {}).get("scopes") or []
+    if set(scopes) != set((old.get("spec") or {}).get("scopes") or ()):
+        return [errors.invalid("spec.scopes", scopes, fields.IMMUTABLE)]
+    return []
+
+
+def check_resource_quota_status(obj: Obj) -> list[Cause]:
+    status = obj.get("status") or {}
+    return resources.quota_amounts(status.get("hard"), "status.hard") + resources.quota_amounts(status.get("used"), "status.used")
+
+
+#: The pairs that a limit's amounts must be ordered by: (smaller, larger, whose path is blamed, whose value, the text).
 _ORDER = (
-    ("min", "max", "min", "min value {0} is greater than max value {1}"),
-    ("min", "defaultRequest", "defaultRequest", "min value {0} is greater than default request value {1}"),
-    ("defaultRequest", "max", "defaultRequest", "default request value {0} is greater than max value {1}"),
-    ("defaultRequest", "default", "defaultRequest", "default request value {0} is greater than default limit value {1}"),
-    ("min", "default", "default", "min value {0} is greater than default value {1}"),
-    ("default", "max", "default", "default value {0} is greater than max value {1}"),
+    ("min", "max", "min", "min", "min value {0} is greater than max value {1}"),
+    ("min", "defaultRequest", "defaultRequest", "defaultRequest", "min value {0} is greater than default request value {1}"),
+    ("defaultRequest", "max", "defaultRequest", "defaultRequest", "default request value {0} is greater than max value {1}"),
+    (
+        "defaultRequest",
+        "default",
+        "defaultRequest",
+        "defaultRequest",
+        "default request value {0} is greater than default limit value {1}",
+    ),
+    ("min", "default", "default", "min", "min value {0} is greater than default value {1}"),
+    ("default", "max", "default", "max", "default value {0} is greater than max value {1}"),
 )
+_LIMIT_TYPES = ("Pod", "Container", "PersistentVolumeClaim")
 
 
 def check_limit_range(obj: Obj) -> list[Cause]:
@@ -45,6 +121,15 @@ def check_limit_range(obj: Obj) -> list[Cause]:
     seen: set[str] = set()
     for index, limit in enumerate((obj.get("spec") or {}).get("limits") or ()):
         path, kind = f"spec.limits[{index}]", limit.get("type", "")
+        faults = names.qualified_name(kind)
+        causes += fields.invalid_if(faults, f"{path}.type", kind)
+        if not faults and "/" not in kind and kind not in _LIMIT_TYPES:
+            causes.append(errors.invalid(f"{path}.type", kind, "must be a standard limit type or fully qualified"))
+        check_name = resources.container_name if kind in ("Pod", "Container") else resources.name
+        for field in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"):
+            if kind != "Pod" or not field.startswith("default"):
+                for name in limit.get(field) or ():
+                    causes += check_name(name, f"{path}.{field}[{name}]")
         if kind in seen:
             causes.append(errors.duplicate(f"{path}.type", kind))
         seen.add(kind)
@@ -60,14 +145,20 @@ def check_limit_range(obj: Obj) -> list[Cause]:
 
 def _check_amounts(limit: Mapping[str, Any], path: str) -> list[Cause]:
     causes: list[Cause] = []
-    for small, large, blamed, text in _ORDER:
+    for small, large, blamed, shown, text in _ORDER:
         first, second = limit.get(small) or {}, limit.get(large) or {}
-        for name in first.keys() & second.keys():
+        for name in sorted(first.keys() & second.keys()):
             if quantities.parse(first[name]) > quantities.parse(second[name]):
-                value = second[name] if blamed == large else first[name]
                 message = text.format(first[name], second[name])
-                causes.append(errors.invalid(f"{path}.{blamed}[{name}]", value, message))
+                causes.append(errors.invalid(f"{path}.{blamed}[{name}]", (limit.get(shown) or {})[name], message))
+    low, high = limit.get("min") or {}, limit.get("max") or {}
     for name, ratio in (limit.get("maxLimitRequestRatio") or {}).items():
+        at = f"{path}.maxLimitRequestRatio[{name}]"
         if quantities.parse(ratio) < 1:
-            causes.append(errors.invalid(f"{path}.maxLimitRequestRatio[{name}]", ratio, f"ratio {ratio} is less than 1"))
+            causes.append(errors.invalid(at, ratio, f"ratio {ratio} is less than 1"))
+        if name in low and name in high and quantities.parse(low[name]):
+            largest = quantities.parse(high[name]) / quantities.parse(low[name])
+            if quantities.parse(ratio) > largest:
+                text = f"ratio {ratio} is greater than max/min = {float(largest):f}"
+                causes.append(errors.invalid(at, ratio, text))
     return causes

@@ -6,7 +6,7 @@ Source: kubernetes pkg/apis/core/validation, v1.34.
 from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields
+from kubelite.registry.validation import csi, fields, pods, volumes
 
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _SOURCES = (
@@ -56,6 +56,52 @@ def check_claim(obj: Obj) -> list[Cause]:
         causes.append(errors.invalid("spec.resources[storage]", size, "must be greater than zero"))
     if spec.get("storageClassName"):
         causes += fields.named(spec["storageClassName"], "spec.storageClassName", names.dns1123_subdomain)
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    for given, field in ((source, "dataSource"), (reference, "dataSourceRef")):
+        if given is not None:
+            causes += _check_data_source(given, f"spec.{field}")
+    if source is not None and reference is not None:
+        if reference.get("namespace"):
+            causes.append(errors.invalid("spec", spec, "may not be specified when dataSourceRef.namespace is specified"))
+        elif any((source.get(f) or "") != (reference.get(f) or "") for f in ("apiGroup", "kind", "name")):
+            causes.append(errors.invalid("spec", spec, "must match dataSourceRef"))
+    return causes
+
+
+def _check_data_source(source: Obj, path: str) -> list[Cause]:
+    causes = [errors.required(f"{path}.{field}") for field in ("name", "kind") if not source.get(field)]
+    group = source.get("apiGroup") or ""
+    if not group and source.get("kind") != "PersistentVolumeClaim":
+        text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        causes.append(errors.invalid(path, source.get("kind", ""), text))
+    return causes + (fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group) if group else [])
+
+
+#: What the older of the two fields for a claim's source may name.
+_OLD_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+
+
+def mirror_data_source(spec: Obj | None) -> None:
+    """A claim's source stands in two fields, of which a client may know one (KEP-1495)."""
+    if not isinstance(spec, dict):
+        return
+    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if isinstance(source, dict) and reference is None:
+        if (source.get("apiGroup") or "", source.get("kind")) in _OLD_SOURCES:
+            spec["dataSourceRef"] = dict(source)
+        else:
+            del spec["dataSource"]
+    elif isinstance(reference, dict) and source is None and not reference.get("namespace"):
+        spec["dataSource"] = {field: value for field, value in reference.items() if field != "namespace"}
+
+
+def check_claim_status(obj: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    for name, amount in ((obj.get("status") or {}).get("capacity") or {}).items():
+        path = f"status.capacity[{name}]"
+        if quantities.is_quantity(amount) and quantities.parse(amount) < 0:
+            text = f"Invalid value: {amount}: must be a valid resource quantity"
+            causes.append(Cause(path, "FieldValueInvalid", text))
     return causes
 
 
@@ -77,8 +123,7 @@ def check_claim_update(new: Obj, old: Obj) -> list[Cause]:
     causes: list[Cause] = []
     if now != was:
         text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        changed = "\n".join(f"  {k}: changed" for k in sorted({*now, *was}) if now.get(k) != was.get(k))
-        causes.append(errors.forbidden("spec", f"{text}\n{changed}"))
+        causes.append(errors.forbidden("spec", text))
     after = ((new["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
     before = ((old["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
     held = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
@@ -97,7 +142,7 @@ def check_volume(obj: Obj) -> list[Cause]:
     capacity = spec.get("capacity") or {}
     if not capacity:
         causes.append(errors.required("spec.capacity"))
-    elif set(capacity) != {"storage"}:
+    if set(capacity) != {"storage"}:
         text = f'Unsupported value: {errors.format_value(capacity)}: supported values: "storage"'
         causes.append(Cause("spec.capacity", "FieldValueNotSupported", text))
     elif quantities.parse(capacity["storage"]) <= 0:
@@ -112,9 +157,43 @@ def check_volume(obj: Obj) -> list[Cause]:
             causes.append(errors.required("spec.hostPath.path"))
         elif ".." in host_path["path"].split("/"):
             causes.append(errors.invalid("spec.hostPath.path", host_path["path"], "must not contain '..'"))
-        elif host_path["path"] == "/" and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        if host_path.get("type") and host_path["type"] not in volumes.HOST_PATH_TYPES:
+            causes.append(errors.not_supported("spec.hostPath.type", host_path["type"], volumes.HOST_PATH_TYPES))
+        if host_path.get("path") == "/" and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
             text = "may not be 'recycle' for a hostPath mount of '/'"
             causes.append(errors.forbidden("spec.persistentVolumeReclaimPolicy", text))
+    causes += _check_remote(spec)
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        if affinity.get("required") is None:
+            causes.append(errors.required("spec.nodeAffinity.required", "must specify required node constraints"))
+        else:
+            causes += pods.check_node_selector(affinity["required"], "spec.nodeAffinity.required")
+    elif spec.get("local") is not None:
+        causes.append(errors.required("spec.nodeAffinity", "Local volume requires node affinity"))
+    if spec.get("storageClassName"):
+        causes += fields.named(spec["storageClassName"], "spec.storageClassName", names.dns1123_subdomain)
+    return causes
+
+
+def _check_remote(spec: Obj) -> list[Cause]:
+    """Volumes of NFS servers, of CSI drivers and of a node's own disks."""
+    causes: list[Cause] = []
+    if spec.get("nfs") is not None:
+        nfs = spec["nfs"]
+        causes += [errors.required(f"spec.nfs.{field}") for field in ("server", "path") if not nfs.get(field)]
+        if not (nfs.get("path") or "").startswith("/"):
+            causes.append(errors.invalid("spec.nfs.path", nfs.get("path") or "", "must be an absolute path"))
+    if spec.get("csi") is not None:
+        causes += csi.check_driver_name(spec["csi"].get("driver", ""), "spec.csi.driver")
+        if not spec["csi"].get("volumeHandle"):
+            causes.append(errors.required("spec.csi.volumeHandle"))
+    if spec.get("local") is not None:
+        path = spec["local"].get("path", "")
+        if not path:
+            causes.append(errors.required("spec.local.path"))
+        elif ".." in path.split("/"):
+            causes.append(errors.invalid("spec.local.path", path, "must not contain '..'"))
     return causes
 
 
@@ -123,4 +202,4 @@ def check_volume_update(new: Obj, old: Obj) -> list[Cause]:
     now, was = new["spec"], old["spec"]
     if any(now.get(name) != was.get(name) for name in _SOURCES if name != "csi"):
         return [errors.forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")]
-    return []
+    return fields.immutable(now.get("volumeMode"), was.get("volumeMode"), "volumeMode")

@@ -156,6 +156,7 @@ def check_daemon_set(obj: Obj) -> list[Cause]:
         else:
             for name in ("maxUnavailable", "maxSurge"):
                 causes += _check_int_or_percent(rolling.get(name, 0), f"{path}.{name}")
+                causes += _check_at_most_all(rolling.get(name, 0), f"{path}.{name}")
             if not _is_zero(rolling.get("maxUnavailable", 0)) and not _is_zero(rolling.get("maxSurge", 0)):
                 text = "may not be set when maxUnavailable is non-zero"
                 causes.append(errors.invalid(f"{path}.maxSurge", rolling["maxSurge"], text))
@@ -445,10 +446,14 @@ def _check_rolling(rolling: Obj, path: str) -> list[Cause]:
     if _is_zero(rolling.get("maxUnavailable", 0)) and _is_zero(rolling.get("maxSurge", 0)):
         text = "may not be 0 when `maxSurge` is 0"
         causes.append(errors.invalid(f"{path}.maxUnavailable", rolling.get("maxUnavailable", 0), text))
-    unavailable = rolling.get("maxUnavailable", 0)
-    if isinstance(unavailable, str) and _PERCENT.fullmatch(unavailable) and int(unavailable[:-1]) > 100:
-        causes.append(errors.invalid(f"{path}.maxUnavailable", unavailable, "must not be greater than 100%"))
-    return causes
+    return causes + _check_at_most_all(rolling.get("maxUnavailable", 0), f"{path}.maxUnavailable")
+
+
+def _check_at_most_all(value: int | str, path: str) -> list[Cause]:
+    """A share is at most the whole."""
+    if isinstance(value, str) and _PERCENT.fullmatch(value) and int(value[:-1]) > 100:
+        return [errors.invalid(path, value, "must not be greater than 100%")]
+    return []
 
 
 def _check_int_or_percent(value: int | str, path: str) -> list[Cause]:
@@ -477,3 +482,17 @@ def check_replicas(status: Obj, path: str, counts: Sequence[str]) -> list[Cause]
         if value > replicas:
             causes.append(errors.invalid(f"{path}.{name}", value, "cannot be greater than status.replicas"))
     return causes
+
+
+def check_disruption_budget(obj: Obj) -> list[Cause]:
+    """A PodDisruptionBudget."""
+    spec = obj.get("spec") or {}
+    low, high = spec.get("minAvailable"), spec.get("maxUnavailable")
+    causes: list[Cause] = []
+    if low is not None and high is not None:
+        causes.append(errors.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+    for name, value in (("minAvailable", low), ("maxUnavailable", high)):
+        if value is not None:
+            causes += _check_int_or_percent(value, f"spec.{name}")
+            causes += _check_at_most_all(value, f"spec.{name}")
+    return causes + fields.label_selector(spec.get("selector"), "spec.selector")

@@ -1,0 +1,142 @@
+"""Checks of the statuses that controllers write: counts that are possible, addresses and conditions that can be read.
+
+Source: kubernetes pkg/apis/{apps,batch,core,policy,autoscaling,networking}/validation, v1.34.
+"""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+
+from kubelite.meta import errors, names
+from kubelite.meta.errors import Cause
+from kubelite.meta.types import Obj
+from kubelite.registry.validation import fields
+from kubelite.registry.validation.networking import IP_TEXT
+
+#: The counts of each kind's status, and those of them that can't be above its replicas.
+_COUNTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Deployment": (
+        ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "terminatingReplicas"),
+        ("updatedReplicas", "readyReplicas", "availableReplicas"),
+    ),
+    "ReplicaSet": (
+        ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"),
+        ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"),
+    ),
+    "ReplicationController": (
+        ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"),
+        ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"),
+    ),
+    "StatefulSet": (
+        ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"),
+        ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"),
+    ),
+    "DaemonSet": (
+        (
+            *("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"),
+            *("updatedNumberScheduled", "numberAvailable", "numberUnavailable"),
+        ),
+        (),
+    ),
+    "PodDisruptionBudget": (("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"), ()),
+    "HorizontalPodAutoscaler": (("currentReplicas", "desiredReplicas"), ()),
+}
+
+
+def check_counts(kind: str, obj: Obj) -> list[Cause]:
+    """The status of a kind that counts its pods."""
+    status = obj.get("status") or {}
+    counts, bounded = _COUNTS[kind]
+    causes: list[Cause] = []
+    for field in (*counts, "observedGeneration", "collisionCount"):
+        causes += fields.non_negative(status.get(field), f"status.{field}")
+    replicas = status.get("replicas") or 0
+    for field in bounded:
+        count = status.get(field) or 0
+        if count > replicas:
+            causes.append(errors.invalid(f"status.{field}", count, "cannot be greater than status.replicas"))
+    ready, available = status.get("readyReplicas") or 0, status.get("availableReplicas") or 0
+    if bounded and available > ready:
+        text = "cannot be greater than status.readyReplicas" if kind == "StatefulSet" else "cannot be greater than readyReplicas"
+        causes.append(errors.invalid("status.availableReplicas", available, text))
+    return causes
+
+
+def check_load_balancer(obj: Obj) -> list[Cause]:
+    """The addresses in the status of an ingress or a service."""
+    causes: list[Cause] = []
+    for index, entry in enumerate(((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()):
+        at, address, host = f"status.loadBalancer.ingress[{index}]", entry.get("ip"), entry.get("hostname")
+        if address and not is_ip(address):
+            causes.append(errors.invalid(f"{at}.ip", address, IP_TEXT))
+        if host:
+            causes += fields.invalid_if(names.dns1123_subdomain(host), f"{at}.hostname", host)
+            if is_ip(host):
+                causes.append(errors.invalid(f"{at}.hostname", host, "must be a DNS name, not an IP address"))
+    return causes
+
+
+def is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_job(obj: Obj) -> list[Cause]:
+    status = obj.get("status") or {}
+    causes: list[Cause] = []
+    for field in ("active", "succeeded", "failed", "ready", "terminating"):
+        causes += fields.non_negative(status.get(field), f"status.{field}")
+    conditions = {c.get("type"): c.get("status") == "True" for c in status.get("conditions") or ()}
+    complete, failed = conditions.get("Complete", False), conditions.get("Failed", False)
+    if (complete or failed) and not status.get("startTime"):
+        causes.append(errors.required("status.startTime", "startTime is required for finished job"))
+    if complete:
+        if not status.get("completionTime"):
+            causes.append(errors.required("status.completionTime", "completionTime is required for Complete jobs"))
+        if not conditions.get("SuccessCriteriaMet"):
+            text = "cannot set Complete=True condition without the SuccessCriteriaMet=true condition"
+            causes.append(_conditions(status, text))
+        if failed:
+            causes.append(_conditions(status, "cannot set Complete=True and Failed=true conditions"))
+    elif status.get("completionTime"):
+        text = "cannot set completionTime when there is no Complete=True condition"
+        causes.append(errors.invalid("status.completionTime", status["completionTime"], text))
+    if failed and not conditions.get("FailureTarget"):
+        causes.append(_conditions(status, "cannot set Failed=True condition without the FailureTarget=true condition"))
+    if (complete or failed) and (status.get("active") or 0) > 0:
+        causes.append(errors.invalid("status.active", status["active"], "active>0 is invalid for finished job"))
+    return causes
+
+
+def _conditions(status: Obj, text: str) -> Cause:
+    return Cause("status.conditions", "FieldValueInvalid", f"Invalid value: {text}")
+
+
+def check_pod(obj: Obj) -> list[Cause]:
+    """A pod's status: its addresses, where it may go, its conditions."""
+    status = obj.get("status") or {}
+    causes: list[Cause] = []
+    nominated = status.get("nominatedNodeName")
+    if nominated:
+        causes += fields.invalid_if(names.dns1123_subdomain(nominated), "status.nominatedNodeName", nominated)
+    for index, condition in enumerate(status.get("conditions") or ()):
+        kind = condition.get("type", "")
+        causes += fields.invalid_if(names.qualified_name(kind), f"status.conditions[{index}].Type", kind)
+    return causes + _check_addresses(status.get("podIPs") or (), "podIPs")
+
+
+def _check_addresses(addresses: Sequence[Obj], field: str) -> list[Cause]:
+    causes: list[Cause] = []
+    families: list[int] = []
+    for index, entry in enumerate(addresses):
+        address = entry.get("ip", "")
+        if is_ip(address):
+            families.append(ipaddress.ip_address(address).version)
+        else:
+            causes.append(errors.invalid(f"status.{field}[{index}]", address, IP_TEXT))
+    if len(families) > len(set(families)):
+        values = [entry.get("ip", "") for entry in addresses]
+        causes.append(errors.invalid(f"status.{field}", values, "may specify no more than one IP for each IP family"))
+    return causes
