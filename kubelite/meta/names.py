@@ -6,7 +6,7 @@ Source: apimachinery pkg/util/validation, pkg/api/validation and apiserver pkg/s
 """
 
 import re
-import secrets
+import random
 
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
@@ -219,7 +219,8 @@ def port_number(value: int) -> list[str]:
 
 
 def random_suffix(length: int = 5) -> str:
-    return "".join(secrets.choice(SAFE_LETTERS) for _ in range(length))
+    # Names are no secrets, and every generated one and every pod passes here: this takes a tenth of what `secrets` does.
+    return "".join(random.choices(SAFE_LETTERS, k=length))
 
 
 def generate_name(base: str) -> str:
