@@ -5,8 +5,8 @@ A check returns the texts of what is wrong, none when the value is fine, so that
 Source: apimachinery pkg/util/validation, pkg/api/validation and apiserver pkg/storage/names, v0.34 (formats and limits).
 """
 
-import re
 import random
+import re
 
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
