@@ -183,8 +183,9 @@ def test_pause_as_init_reaps_orphans_and_ends_on_a_signal(pause: Path) -> None:
     process = subprocess.Popen(["unshare", "--fork", "--pid", "--kill-child", "/bin/sh", "-c", script])
     try:
         init = _child(process.pid)
-        for _ in range(500):  # until the shell has become pause, which blocks what it waits for
-            if "SigBlk:\t0000000000014002" in Path(f"/proc/{init}/status").read_text():
+        for _ in range(500):  # until the shell has become pause and waits: a signal before that is lost to an init
+            status = Path(f"/proc/{init}/status").read_text()
+            if "Name:\tpause\n" in status and "State:\tS" in status:
                 break
             signal.sigtimedwait([], 0.02)
         # the orphan belongs to init until it ends, and is not left as a zombie
