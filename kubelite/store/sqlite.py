@@ -124,8 +124,8 @@ class SqliteStore:
         error = None if task.cancelled() else task.exception()
         if error is not None or not self._stopping:
             self._refusal, self._retry_at = f"{task.get_name()} ended: {error!r}. Restart kubelite", None
-            logger.critical("store_task_ended", task=task.get_name(), error=repr(error), exc_info=error)
             self._fail_waiting(self._refusal)
+            logger.critical("store_task_ended", task=task.get_name(), error=repr(error), exc_info=error)
 
     # Reads
 
