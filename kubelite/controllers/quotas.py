@@ -21,6 +21,8 @@ RESOURCE = "resourcequotas"
 #: Kinds of which a quota counts more than the number.
 WHOLE = frozenset({"pods", "services", "persistentvolumeclaims"})
 SYNC_TIMEOUT_S = 5.0
+#: A status whose limits are not the quota's was written by somebody else, and is put right after this.
+STRANGE_STATUS_S = 3.0
 
 
 class Quotas(Controller):
@@ -35,9 +37,13 @@ class Quotas(Controller):
         self._quotas.subscribe(self._quota_changed)
 
     def _quota_changed(self, old: Obj | None, new: Obj | None) -> None:
-        # Not when only the status changed: admission has then counted an object that may not be in a cache here yet.
-        if new is not None and (old is None or old["spec"] != new["spec"]):
+        if new is None:
+            return
+        # Not when only status.used changed: admission has then counted an object that may not be in a cache here yet.
+        if old is None or old["spec"] != new["spec"]:
             self.queue.add(key_of(new))
+        elif not usage.same((new.get("status") or {}).get("hard") or {}, new["spec"].get("hard") or {}):
+            self.queue.add_after(key_of(new), STRANGE_STATUS_S)
 
     def _counted(self, resource: str) -> Informer | None:
         """The objects of a resource that some quota counts; followed from the first time on. None: nothing serves it."""
