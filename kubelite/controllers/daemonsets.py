@@ -69,7 +69,7 @@ class DaemonSets(Controller):
                         self._expectations.creation_observed(key)
                     if new is None or pods.is_terminating(new):
                         self._expectations.deletion_observed(key, state["metadata"]["uid"])
-                self.queue.add(key)
+                self.add_paced(key)
 
     def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and new is not None and _placing(old) == _placing(new):
@@ -85,7 +85,9 @@ class DaemonSets(Controller):
         owner = self._sets.get(name, namespace)
         if owner is None:
             self._expectations.forget(key)
+            self.set_size(key, 0)
             return
+        self.set_size(key, len(self._nodes))
         selector = owner["spec"]["selector"]
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
             text = "This daemon set is selecting all pods. A non-empty selector is required."

@@ -51,7 +51,7 @@ class Disruptions(Controller):
         for state in (old, new):
             if state is not None:
                 for budget in self._matching(state):
-                    self.queue.add(key_of(budget))
+                    self.add_paced(key_of(budget))
 
     def _scale_changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is None or new is None or old["spec"].get("replicas") == new["spec"].get("replicas"):
@@ -69,9 +69,11 @@ class Disruptions(Controller):
         namespace, name = split_key(key)
         budget = self._budgets.get(name, namespace)
         if budget is None:
+            self.set_size(key, 0)
             return
         selector = selectors.from_object(budget["spec"].get("selector"))
         selected = [p for p in self._pods.list(namespace) if selector.matches(p["metadata"].get("labels") or {})]
+        self.set_size(key, len(selected))
         if not selected:
             self.events.event(budget, "Normal", "NoPods", "No matching pods found")
         now = self.env.now()

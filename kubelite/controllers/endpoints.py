@@ -32,20 +32,23 @@ class EndpointsController(Controller):
         self._endpoints = self.informer("endpoints")
         self.follow(self._services)
         self.follow(self._endpoints)
-        backends.follow_pods(self._pods, self._services, self.queue.add)
+        backends.follow_pods(self._pods, self._services, self.add_paced)
 
     async def reconcile(self, key: str) -> None:
         namespace, name = split_key(key)
         service = self._services.get(name, namespace)
         found = self._endpoints.get(name, namespace)
         if service is None:
+            self.set_size(key, 0)
             # Only what this controller made: Endpoints may be anybody's.
             if found is not None and _is_ours(found):
                 await self._delete(found)
             return
         if not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
             return
-        wanted = endpoints_of(service, backends.selected(service, self._pods))
+        selected = backends.selected(service, self._pods)
+        self.set_size(key, len(selected))
+        wanted = endpoints_of(service, selected)
         if found is not None and _same(found, wanted):
             return
         try:

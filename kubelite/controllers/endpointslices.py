@@ -63,19 +63,22 @@ class EndpointSlices(Controller):
         self._slices.add_index(BY_SERVICE, service_key_of)
         self.follow(self._services)
         self.follow(self._slices, lambda s: service_key_of(s) if managed_by(s) == MANAGER else ())
-        backends.follow_pods(self._pods, self._services, self.queue.add)
+        backends.follow_pods(self._pods, self._services, self.add_paced)
 
     async def reconcile(self, key: str) -> None:
         namespace, name = split_key(key)
         service = self._services.get(name, namespace)
         existing = [s for s in self._slices.by_index(BY_SERVICE, key) if managed_by(s) == MANAGER]
         if service is None:
+            self.set_size(key, 0)
             for each in existing:
                 await self._delete(each)
             return
         if not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
             return
-        plan = plan_of(service, backends.selected(service, self._pods), existing, self._nodes)
+        selected = backends.selected(service, self._pods)
+        self.set_size(key, len(selected))
+        plan = plan_of(service, selected, existing, self._nodes)
         try:
             for each in plan.create:
                 await self.client.create(RESOURCE, each)

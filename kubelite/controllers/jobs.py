@@ -94,7 +94,7 @@ class Jobs(Controller):
                     self._expectations.creation_observed(key)
                 if new is None or pods.is_terminating(new):
                     self._expectations.deletion_observed(key, pod["metadata"]["uid"])
-            self.queue.add(key)
+            self.add_paced(key)
         if old is not None and new is not None:
             for key in self._keys_of(old):
                 self.queue.add(key)
@@ -130,6 +130,7 @@ class Jobs(Controller):
             self._expectations.forget(key)
             self._backoff.pop(key, None)
             self._written.forget(key)
+            self.set_size(key, 0)
             owned = owners.owned(self._pods, job) if job is not None else []
             for pod in [*owned, *(p for p in self._pods.list(namespace) if job is None and self._names(p, name))]:
                 if jobplan.has_finalizer(pod) and self._is_orphan(pod):
@@ -144,6 +145,7 @@ class Jobs(Controller):
         selector = selectors.from_object(job["spec"].get("selector"))
         candidates = owners.owned(self._pods, job) + owners.orphans(self._pods, namespace)
         owned = await self._claims.claim(job, selector, candidates, finalizers=[jobplan.FINALIZER])
+        self.set_size(key, len(owned))
         sync = self._look(key, job, owned)
         self._judge(sync)
         failure: ApiError | None = None

@@ -5,7 +5,7 @@ Source: kubernetes pkg/controller/nodelifecycle and pkg/controller/nodeipam, v1.
 
 import ipaddress
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from kubelite.client.informers import Informer
@@ -90,6 +90,7 @@ class NodeLifecycle(Controller):
         self._heard: dict[str, float] = {}
         self._known: dict[str, str] = {}
         self._all_down = False
+        self._ready: set[str] = set()
         self._nodes = self.informer("nodes")
         self._pods = self.informer("pods")
         index_by_node(self._pods)
@@ -101,11 +102,16 @@ class NodeLifecycle(Controller):
             assert old is not None
             name = old["metadata"]["name"]
             self._heard.pop(name, None)
+            self._ready.discard(name)
             if self._known.pop(name, None) is not None:
                 self._tell(old, "Normal", "RemovingNode", f"Node {name} event: Removing Node {name} from Controller")
             self._check_all_down()
             return
         name = new["metadata"]["name"]
+        if conditions.is_true(new, "Ready"):
+            self._ready.add(name)
+        else:
+            self._ready.discard(name)
         if old is None or _heartbeat(old) != _heartbeat(new):
             self._heard[name] = time.monotonic()
         if self._known.get(name) != new["metadata"]["uid"]:
@@ -126,9 +132,8 @@ class NodeLifecycle(Controller):
 
     def _check_all_down(self) -> None:
         """When no node at all is ready the fault is more likely here than there: nothing is driven away then."""
-        all_down = not any(conditions.is_true(node, "Ready") for node in self._nodes.list())
-        if all_down != self._all_down:
-            self._all_down = all_down
+        if (not self._ready) != self._all_down:
+            self._all_down = not self._ready
             for node in self._nodes.list():
                 self.queue.add(node["metadata"]["name"])
 
@@ -214,37 +219,36 @@ class NodeNetworks(Controller):
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
+        settings = env.settings
+        self._networks = Networks(settings.cluster_cidr, settings.node_cidr_bits) if settings.cluster_cidr else None
         self._nodes = self.informer("nodes")
-        #: node -> what was given to it but may not be in the cache yet.
-        self._given: dict[str, str] = {}
         self._nodes.subscribe(self._changed)
 
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
+        networks = self._networks
+        if networks is None:
+            return
         if new is None:
             assert old is not None
-            self._given.pop(old["metadata"]["name"], None)
+            networks.release(old["metadata"]["name"])
             # There is room again for those that got none.
             for node in self._nodes.list():
                 if not node["spec"].get("podCIDR"):
                     self.queue.add(node["metadata"]["name"])
-        elif not new["spec"].get("podCIDR"):
-            self.queue.add(new["metadata"]["name"])
+        elif cidrs := _cidrs(new):
+            networks.take(new["metadata"]["name"], cidrs)
         else:
-            self._given.pop(new["metadata"]["name"], None)
+            self.queue.add(new["metadata"]["name"])
 
     async def reconcile(self, key: str) -> None:
         node = self._nodes.get(key)
-        settings = self.env.settings
-        if node is None or node["spec"].get("podCIDR") or not settings.cluster_cidr:
+        if self._networks is None or node is None or node["spec"].get("podCIDR"):
             return
-        taken = [cidr for other in self._nodes.list() for cidr in _cidrs(other)]
-        taken += [cidr for name, cidr in self._given.items() if name != key]
-        free = next(free_networks(settings.cluster_cidr, settings.node_cidr_bits, taken), None)
+        free = self._networks.give(key)
         if free is None:
             about = {"kind": "Node", "apiVersion": "v1", "name": key, "uid": node["metadata"]["uid"]}
             self.events.event(about, "Normal", "CIDRNotAvailable", f"Node {key} status is now: CIDRNotAvailable")
-            raise ApiError(f"no free network of /{settings.node_cidr_bits} is left in {settings.cluster_cidr} for node {key}")
-        self._given[key] = free
+            raise ApiError(f"no free network is left in {self.env.settings.cluster_cidr} for node {key}")
         await self.client.patch("nodes", key, "", {"spec": {"podCIDR": free, "podCIDRs": [free]}}, form="strategic")
 
 
@@ -254,12 +258,56 @@ def _cidrs(node: Obj) -> Sequence[str]:
     return found
 
 
-def free_networks(cluster_cidr: str, bits: int, taken: Sequence[str]) -> Iterator[str]:
-    """The networks of that size in the cluster's that overlap none of the taken ones, in order."""
-    whole = ipaddress.ip_network(cluster_cidr)
-    exact = {cidr for cidr in taken if cidr.endswith(f"/{bits}")}
-    others = [n for cidr in taken if cidr not in exact and (n := ipaddress.ip_network(cidr)).version == whole.version]
-    for candidate in whole.subnets(new_prefix=bits):
-        text = str(candidate)
-        if text not in exact and not any(candidate.overlaps(other) for other in others):
-            yield text
+class Networks:
+    """The networks of one size in a larger one, and who has which. The lowest free one is given; what a holder got is given
+    to it again."""
+
+    def __init__(self, whole: str, bits: int) -> None:
+        """Raises ValueError for what is no network or a size that does not fit into it."""
+        self._whole = ipaddress.ip_network(whole)
+        if not self._whole.prefixlen <= bits <= self._whole.max_prefixlen:
+            raise ValueError(f"networks of /{bits} do not fit into {whole}")
+        self._bits = bits
+        self._step = 1 << (self._whole.max_prefixlen - bits)
+        self._count = 1 << (bits - self._whole.prefixlen)
+        self._held: dict[str, set[int]] = {}
+        self._users = [0] * self._count
+        self._lowest = 0
+
+    def take(self, holder: str, cidrs: Sequence[str]) -> None:
+        """Notes that the holder has these, wherever it got them from."""
+        indexes: set[int] = set()
+        for cidr in cidrs:
+            network = ipaddress.ip_network(cidr, strict=False)
+            if network.version == self._whole.version:
+                first = (int(network.network_address) - int(self._whole.network_address)) // self._step
+                last = (int(network.broadcast_address) - int(self._whole.network_address)) // self._step
+                indexes.update(range(max(first, 0), min(last, self._count - 1) + 1))
+        if self._held.get(holder) != indexes:
+            self.release(holder)
+            self._hold(holder, indexes)
+
+    def give(self, holder: str) -> str | None:
+        """A free network for the holder; None where there is none."""
+        held = self._held.get(holder)
+        if not held:
+            while self._lowest < self._count and self._users[self._lowest]:
+                self._lowest += 1
+            if self._lowest == self._count:
+                return None
+            held = {self._lowest}
+            self._hold(holder, held)
+        first = int(self._whole.network_address) + min(held) * self._step
+        return f"{ipaddress.ip_address(first)}/{self._bits}"
+
+    def release(self, holder: str) -> None:
+        """The holder is gone."""
+        for index in self._held.pop(holder, ()):
+            self._users[index] -= 1
+            if not self._users[index]:
+                self._lowest = min(self._lowest, index)
+
+    def _hold(self, holder: str, indexes: set[int]) -> None:
+        self._held[holder] = indexes
+        for index in indexes:
+            self._users[index] += 1

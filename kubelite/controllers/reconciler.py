@@ -19,6 +19,11 @@ from kubelite.meta.types import Obj
 
 log = structlog.get_logger()
 
+#: How long an owner's key waits, for each object that it owns, after one of them changed. Looking at an owner costs time for
+#: each; without the wait five thousand pods that become ready one by one would cost twenty-five million looks.
+PACE_S = 0.0001
+PACED_FROM = 50
+
 KeysOf = Callable[[Obj], Iterable[str]]
 
 
@@ -55,6 +60,7 @@ class Controller(ABC):
         self.events = env.events.named(self.name)
         self.queue: WorkQueue[str] = WorkQueue(max_delay_s=self.max_backoff_s)
         self._needs: list[Informer] = []
+        self._sizes: dict[str, int] = {}
 
     def informer(self, resource: str) -> Informer:
         """The resource's shared informer; `reconcile` is called only once it has its objects."""
@@ -75,6 +81,21 @@ class Controller(ABC):
                     self.queue.add(key)
 
         informer.subscribe(changed)
+
+    def set_size(self, key: str, objects: int) -> None:
+        """Says how many objects a reconcile of the key looks at, for `add_paced`."""
+        if objects > PACED_FROM:
+            self._sizes[key] = objects
+        else:
+            self._sizes.pop(key, None)
+
+    def add_paced(self, key: str) -> None:
+        """Queues a key because one of many objects changed: the more there are, the longer it waits for further changes."""
+        size = self._sizes.get(key)
+        if size is None:
+            self.queue.add(key)
+        else:
+            self.queue.add_after(key, size * PACE_S)
 
     @abstractmethod
     async def reconcile(self, key: str) -> None:

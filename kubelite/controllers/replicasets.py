@@ -66,7 +66,7 @@ class ReplicaSets(Controller):
                     self._expectations.creation_observed(key)
                 if new is None or pods.is_terminating(new):
                     self._expectations.deletion_observed(key, pod["metadata"]["uid"])
-                self.queue.add(key)
+                self.add_paced(key)
         if new is not None and owners.controller_of(new) is None and not pods.is_terminating(new):
             for key in self._matching(new):
                 self.queue.add(key)
@@ -90,10 +90,12 @@ class ReplicaSets(Controller):
         owner = self._sets.get(name, namespace)
         if owner is None:
             self._expectations.forget(key)
+            self.set_size(key, 0)
             return
         may_change = self._expectations.is_satisfied(key)
         candidates = [p for p in owners.owned(self._pods, owner) + owners.orphans(self._pods, namespace) if pods.is_active(p)]
         active = await self._claims.claim(owner, self._selector(owner), candidates)
+        self.set_size(key, len(active))
         failure = None
         if may_change and "deletionTimestamp" not in owner["metadata"]:
             failure = await self._scale(key, owner, active)

@@ -112,11 +112,23 @@ async def test_each_node_gets_a_network_of_its_own(cluster: Cluster) -> None:
     await cluster.until(again)
 
 
-def test_networks_that_overlap_a_taken_one_are_not_given() -> None:
-    taken = ["10.0.0.0/26", "10.0.2.0/24", "fd00::/64"]
-    assert list(nodes.free_networks("10.0.0.0/22", 24, taken)) == ["10.0.1.0/24", "10.0.3.0/24"]
+def test_the_lowest_free_network_is_given_and_none_that_overlaps_a_taken_one() -> None:
+    networks = nodes.Networks("10.0.0.0/22", 24)
+    networks.take("small", ["10.0.0.0/26", "fd00::/64"])
+    networks.take("other", ["10.0.2.0/24"])
+    assert networks.give("a") == networks.give("a") == "10.0.1.0/24"
+    assert networks.give("b") == "10.0.3.0/24"
+    assert networks.give("c") is None
+    networks.release("small")
+    assert networks.give("c") == "10.0.0.0/24"
+    networks.take("c", ["10.0.0.0/24"])
+    networks.release("c")
+    assert networks.give("d") == "10.0.0.0/24"
+    with pytest.raises(ValueError, match="do not fit"):
+        nodes.Networks("10.0.0.0/22", 20)
 
 
+@pytest.mark.slow
 async def test_an_evicting_taint_drives_away_what_does_not_tolerate_it(cluster: Cluster) -> None:
     cluster.start(TaintEviction)
     await node(cluster)

@@ -144,3 +144,14 @@ def test_a_pod_is_available_once_it_was_ready_long_enough() -> None:
     assert not pods.is_available(pod, 10, now + 9)
     assert pods.is_available(pod, 10, now + 10)
     assert pods.next_available_in([pod], 10, now + 4) == 6
+
+
+async def test_an_owner_of_many_pods_waits_for_more_changes_before_it_is_looked_at(cluster: Cluster) -> None:
+    sets = ReplicaSets(cluster.env)
+    sets.set_size("default/web", 5000)
+    sets.add_paced("default/web")
+    sets.add_paced("default/web")
+    assert sets.queue.statistics()["delayed"] == 1 and len(sets.queue) == 0
+    sets.set_size("default/web", 3)
+    sets.add_paced("default/web")
+    assert len(sets.queue) == 1
