@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 122.0
+LAST_FAILURE_RETRY_S = 10.0
 #: How long a missing object may take to arrive before a mount counts as failed.
 PATIENCE_S = 0.3
 HOOK_LIMIT_S = 3600.0
@@ -41,12 +42,13 @@ class Work:
         self._worker = worker
         self._context = worker.context
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._chain: asyncio.Task[None] | None = None
+        self._chains: set[asyncio.Task[None]] = set()
         self._starting: dict[str, Start] = {}
         self._images: dict[str, asyncio.Task[Image]] = {}
         self._volumes: dict[str, Prepared] | None = None
         self._refresh: asyncio.Task[None] | None = None
         self._retries: dict[str, float] = {}
+        self._failures: dict[str, float] = {}
         self._stopping: set[str] = set()
         self._others: set[asyncio.Task[None]] = set()
         self._cleaned = False
@@ -69,8 +71,9 @@ class Work:
         return {*self.waiting, *self._starting, *self._worker.holding}
 
     def carry_out(self, decision: Decision) -> None:
-        if decision.terminating and self._chain is not None:
-            self._chain.cancel()
+        if decision.terminating:
+            for chain in self._chains:
+                chain.cancel()
         for kill in decision.kills:
             self._run(kill.record.name, self._kill(kill))
         for record in decision.resizes:
@@ -97,8 +100,8 @@ class Work:
 
     async def stop(self) -> None:
         """Ends all work without undoing any: containers stay as they are."""
-        tasks = [*self._tasks.values(), *self._images.values(), *self._others]
-        tasks += [t for t in (self._chain, self._refresh) if t is not None]
+        tasks = [*self._tasks.values(), *self._images.values(), *self._others, *self._chains]
+        tasks += [] if self._refresh is None else [self._refresh]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,17 +118,20 @@ class Work:
     async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
+            self._failures.pop(name, None)
         except Exception as e:  # noqa: BLE001 - a supervisor: what failed is told and tried again, the agent goes on
-            level = log.warning if isinstance(e, RuntimeFault | OSError) else log.exception
-            level("pod_work_failed", pod=self._worker.name, what=name, error=str(e))
-            if name == SANDBOX:
-                self._wait_for(SANDBOX, "", str(e))
-            elif name:
-                self.waiting[name] = Waiting("", str(e), self._context.now() + FIRST_RETRY_S)
+            delay_s = self._failures[name] = min(self._failures.get(name, FIRST_RETRY_S / 2) * 2, LAST_FAILURE_RETRY_S)
+            self._log_failure(name, e, delay_s)
+            # What it was about stays busy meanwhile: a runtime that does not answer must not be asked in a busy loop.
+            await asyncio.sleep(delay_s)
         finally:
             if name:
                 self._tasks.pop(name, None)
             self._worker.wake()
+
+    def _log_failure(self, what: str, error: Exception, delay_s: float) -> None:
+        level = log.warning if isinstance(error, RuntimeFault | OSError) else log.exception
+        level("pod_work_failed", pod=self._worker.name, what=what, error=str(error), again_in_s=delay_s)
 
     def _wait_for(self, name: str, reason: str, message: str) -> None:
         delay_s = min(self._retries.get(name, FIRST_RETRY_S / 2) * 2, LAST_RETRY_S)
@@ -228,12 +234,9 @@ class Work:
         """Starts containers one after the other, as their order in the spec promises."""
         for start in starts:
             self._starting[start.name] = start
-        before = self._chain
 
-        async def chain() -> None:
+        async def run() -> None:
             try:
-                if before is not None and not before.done():
-                    await asyncio.wait([before])
                 for start in starts:
                     await self._start(start)
             finally:
@@ -242,8 +245,10 @@ class Work:
                         del self._starting[start.name]
                 self._worker.wake()
 
-        self._chain = asyncio.create_task(chain(), name=f"starts of {self._worker.name}")
-        self._chain.add_done_callback(_retrieve)
+        chain = asyncio.create_task(run(), name=f"starts of {self._worker.name}")
+        self._chains.add(chain)
+        chain.add_done_callback(self._chains.discard)
+        chain.add_done_callback(_retrieve)
 
     async def _start(self, start: Start) -> None:
         """Starts one container; a failure becomes its waiting reason, and the next in the chain goes on."""
@@ -259,6 +264,9 @@ class Work:
             if e.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
                 text = f"Error: {e.reason}"
                 self._context.recorder.pod(self.pod, "Warning", "Failed", text, field_path(self.pod, name))
+        except Exception as e:  # noqa: BLE001 - a supervisor: what failed is told and tried again, the agent goes on
+            self._log_failure(name, e, faults.RETRY_S)
+            self.waiting[name] = Waiting("", str(e), self._context.now() + faults.RETRY_S)
         finally:
             if self._starting.get(name) is start:
                 del self._starting[name]
@@ -420,7 +428,7 @@ class Work:
         uid = self._worker.uid
         if not self._cleaned:
             self._cleaned = True
-            for task in (self._chain, self._refresh, *self._images.values()):
+            for task in (self._refresh, *self._images.values()):
                 if task is not None and not task.done():
                     task.cancel()
             context.images.forget(uid)

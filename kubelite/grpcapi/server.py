@@ -25,9 +25,10 @@ log = structlog.get_logger()
 
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 _OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_receive_message_length", 6 * 1024 * 1024),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_concurrent_streams", 1000),
+    ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

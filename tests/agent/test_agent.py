@@ -256,3 +256,31 @@ async def test_a_pod_deleted_during_its_start_leaves_nothing(cluster: Cluster) -
         return not await cluster.runtime.list_sandboxes() and not await cluster.runtime.list_containers()
 
     await cluster.until(clean, "everything to be removed")
+
+
+async def test_a_container_that_ends_is_restarted_while_another_still_waits_for_its_image(cluster: Cluster) -> None:
+    await cluster.runtime.pull_image("there:1")
+    cluster.runtime.set(pull_s=30.0)
+    quick = container("quick", image="there:1", imagePullPolicy="IfNotPresent")
+    await cluster.run_pod(quick, container("slow", image="slow:1"), terminationGracePeriodSeconds=1)
+    pod = await cluster.until_pod(lambda p: "running" in status_of(p, "quick")["state"])
+    id_ = status_of(pod, "quick")["containerID"].removeprefix("fake://")
+    cluster.runtime.exit_container(id_, 1)
+    await cluster.until_pod(lambda p: status_of(p, "quick")["restartCount"] == 1)
+    await cluster.client.delete("pods", "web", "default")
+    await cluster.until_gone()
+
+
+async def test_a_runtime_that_does_not_answer_is_asked_again_until_it_does(cluster: Cluster) -> None:
+    await cluster.run_pod()
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    cluster.runtime.set(faults={"stop_container": "no answer"})
+    await cluster.client.delete("pods", "web", "default")
+
+    async def tried() -> bool:
+        worker = cluster.agent.pods.worker("default", "web")
+        return worker is not None and bool(worker.work._failures)
+
+    await cluster.until(tried, "a failed stop")
+    cluster.runtime.set(faults={})
+    await cluster.until_gone()
