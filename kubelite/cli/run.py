@@ -77,6 +77,15 @@ def _lock(data_dir: Path) -> TextIO:
     return file
 
 
+def _allow_open_files() -> None:
+    """As many open files as the system allows: each client, watch and container log is one."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def from_options(command: str, given: dict[str, Any]) -> int:
     """Runs a command with its options by name (None: not given); the exit status."""
     from kubelite.cli import options
@@ -107,6 +116,7 @@ def run(command: str, settings: "Settings", log_format: str, log_level: str) -> 
     from kubelite.server.settings import SettingsError
     from kubelite.store.contract import StoreError
 
+    _allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             with _lock(settings.data_dir):
