@@ -17,7 +17,7 @@ from kubelite.schema.kinds import Kind
 
 _ROLES = frozenset({f"roles.{GROUP}", f"clusterroles.{GROUP}"})
 _BINDINGS = frozenset({f"rolebindings.{GROUP}", f"clusterrolebindings.{GROUP}"})
-_FULL = rules.Rule(frozenset("*"), frozenset("*"), frozenset("*")), rules.Rule(frozenset("*"), paths=("*",))
+_FULL = rules.Rule(("*",), ("*",), ("*",)), rules.Rule(("*",), paths=("*",))
 
 
 class EscalationCheck:
@@ -52,7 +52,8 @@ class EscalationCheck:
                 return
             found = self._rbac.rules_of(role["kind"], role["name"], namespace)
             if found is None:
-                raise errors.NotFound.of(GROUP, plural, role["name"])
+                # of the binding's kind, as Kubernetes has it
+                raise errors.NotFound.of(GROUP, kind.plural, role["name"])
             wanted = found
         missing = rules.uncovered(self._rbac.rules_for(user, attributes.target.namespace), wanted)
         if missing:

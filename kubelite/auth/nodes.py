@@ -234,7 +234,7 @@ def _node(node: str, access: Access) -> Decision:
 
 
 def _rule(verbs: str, group: str, resources: str) -> rules.Rule:
-    return rules.Rule(frozenset(verbs.split()), frozenset((group,)), frozenset(resources.split()))
+    return rules.Rule(tuple(verbs.split()), (group,), tuple(resources.split()))
 
 
 #: What every node may do whatever runs on it; what depends on that is decided above.

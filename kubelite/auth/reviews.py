@@ -64,11 +64,11 @@ def self_subject_rules_review(review: Obj, user: User, rbac: Rbac) -> Obj:
         path_rules.append({"verbs": ["*"], "nonResourceURLs": ["*"]})
     for rule in found:
         if rule.paths:
-            path_rules.append({"verbs": sorted(rule.verbs), "nonResourceURLs": list(rule.paths)})
+            path_rules.append({"verbs": list(rule.verbs), "nonResourceURLs": list(rule.paths)})
             continue
-        entry: Obj = {"verbs": sorted(rule.verbs), "apiGroups": sorted(rule.groups), "resources": sorted(rule.resources)}
+        entry: Obj = {"verbs": list(rule.verbs), "apiGroups": list(rule.groups), "resources": list(rule.resources)}
         if rule.names:
-            entry["resourceNames"] = sorted(rule.names)
+            entry["resourceNames"] = list(rule.names)
         resource_rules.append(entry)
     status: Obj = {
         "resourceRules": _distinct(resource_rules),

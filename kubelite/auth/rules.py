@@ -9,17 +9,16 @@ from dataclasses import dataclass
 
 from kubelite.meta.types import Obj
 
-_EMPTY: frozenset[str] = frozenset()
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `names` empty: of every name. `paths` set: the rule is for URLs, and the rest is empty."""
+    """One rule. `names` empty: of every name. `paths` set: the rule is for URLs, and the rest is empty. The order is that of the
+    role, since texts and reviews show it."""
 
-    verbs: frozenset[str]
-    groups: frozenset[str] = _EMPTY
-    resources: frozenset[str] = _EMPTY
-    names: frozenset[str] = _EMPTY
+    verbs: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
 
     def matches(self, verb: str, group: str, resource: str, subresource: str) -> bool:
@@ -44,10 +43,10 @@ def parse(rules: Iterable[Obj] | None) -> tuple[Rule, ...]:
     """The rules of a Role or ClusterRole."""
     return tuple(
         Rule(
-            frozenset(rule.get("verbs") or ()),
-            frozenset(rule.get("apiGroups") or ()),
-            frozenset(rule.get("resources") or ()),
-            frozenset(rule.get("resourceNames") or ()),
+            tuple(rule.get("verbs") or ()),
+            tuple(rule.get("apiGroups") or ()),
+            tuple(rule.get("resources") or ()),
+            tuple(rule.get("resourceNames") or ()),
             tuple(rule.get("nonResourceURLs") or ()),
         )
         for rule in rules or ()
@@ -60,31 +59,30 @@ def uncovered(held: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
 
 
 def _singles(rule: Rule) -> Iterator[Rule]:
-    for verb in sorted(rule.verbs):
+    for verb in rule.verbs:
         for path in rule.paths:
-            yield Rule(frozenset((verb,)), paths=(path,))
-        for group in sorted(rule.groups):
-            for resource in sorted(rule.resources):
-                for name in sorted(rule.names) or ("",):
-                    names = frozenset((name,)) if name else _EMPTY
-                    yield Rule(frozenset((verb,)), frozenset((group,)), frozenset((resource,)), names)
+            yield Rule((verb,), paths=(path,))
+        for group in rule.groups:
+            for resource in rule.resources:
+                for name in rule.names or ("",):
+                    yield Rule((verb,), (group,), (resource,), (name,) if name else ())
 
 
 def _covers(owner: Rule, single: Rule) -> bool:
-    if "*" not in owner.verbs and not single.verbs <= owner.verbs:
+    if "*" not in owner.verbs and single.verbs[0] not in owner.verbs:
         return False
     if single.paths:
         return all(
             any(p in ("*", path) or (p.endswith("*") and path.startswith(p[:-1])) for p in owner.paths) for path in single.paths
         )
-    if "*" not in owner.groups and not single.groups <= owner.groups:
+    if "*" not in owner.groups and single.groups[0] not in owner.groups:
         return False
     if "*" not in owner.resources:
-        resource = next(iter(single.resources))
+        resource = single.resources[0]
         _, slash, subresource = resource.partition("/")
         if resource not in owner.resources and not (slash and f"*/{subresource}" in owner.resources):
             return False
-    return not owner.names or (bool(single.names) and single.names <= owner.names)
+    return not owner.names or (bool(single.names) and single.names[0] in owner.names)
 
 
 def format_rules(rules: Iterable[Rule]) -> str:
@@ -92,10 +90,9 @@ def format_rules(rules: Iterable[Rule]) -> str:
 
     `{APIGroups:[""], Resources:["pods"], Verbs:["get" "list"]}`
     """
-    joined: dict[tuple[object, ...], list[str]] = {}
+    joined: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for rule in rules:
-        key = (tuple(sorted(rule.groups)), tuple(sorted(rule.resources)), rule.paths, tuple(sorted(rule.names)))
-        joined.setdefault(key, []).extend(sorted(rule.verbs))
+        joined.setdefault((rule.groups, rule.resources, rule.paths, rule.names), []).extend(rule.verbs)
     lines = []
     for (groups, resources, paths, names), verbs in joined.items():
         parts = []
@@ -107,7 +104,7 @@ def format_rules(rules: Iterable[Rule]) -> str:
             ("Verbs", verbs),
         ):
             if values:
-                parts.append(f"{label}:[{_quoted(values)}]")  # type: ignore[arg-type]  # the key's parts are tuples of str
+                parts.append(f"{label}:[{_quoted(values)}]")
         lines.append("{" + ", ".join(parts) + "}")
     return "\n".join(sorted(lines))
 

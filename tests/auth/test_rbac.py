@@ -175,7 +175,7 @@ async def test_nobody_grants_rights_they_do_not_have(informers: StaticInformers)
     assert refused.value.message == (
         'roles.rbac.authorization.k8s.io "mine" is forbidden: user "alice" (groups=["team" "system:authenticated"]) is '
         "attempting to grant RBAC permissions not currently held:\n"
-        '{APIGroups:[""], Resources:["nodes"], Verbs:["delete" "get"]}\n{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}'
+        '{APIGroups:[""], Resources:["nodes"], Verbs:["get" "delete"]}\n{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}'
     )
     wildcard = role("all", "ns", rule("*", "*", "*"))
     with pytest.raises(errors.Forbidden):

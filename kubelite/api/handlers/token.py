@@ -97,7 +97,8 @@ async def _bind(api: "Api", namespace: str, account: str, reference: Obj) -> dic
     key = (reference.get("apiVersion", ""), reference.get("kind", ""))
     resource = _BINDABLE.get(key)
     if resource is None:
-        raise errors.BadRequest(f'cannot bind token for serviceaccount "{account}" to object of type {key[0]}, Kind={key[1]}')
+        version = key[0] if "/" in key[0] else f"/{key[0]}"
+        raise errors.BadRequest(f"cannot bind token to object of type {version}, Kind={key[1]}")
     name = reference.get("name", "")
     obj = await api.client.get(resource, name, "" if resource == "nodes" else namespace)
     uid = obj["metadata"]["uid"]
