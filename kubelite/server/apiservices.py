@@ -89,6 +89,8 @@ class LocalApiServices:
                 work.append(self._create(obj))
             elif (found["metadata"].get("labels") or {}).get(AUTO_MANAGED) and found["spec"] != obj["spec"]:
                 work.append(self._update({**found, "spec": obj["spec"]}))
+            elif not found["spec"].get("service") and not _is_available(found):
+                work.append(self._tell_available(found))
         for found in self._services.list():
             name = found["metadata"]["name"]
             managed = (found["metadata"].get("labels") or {}).get(AUTO_MANAGED)
@@ -125,9 +127,11 @@ class LocalApiServices:
 
     async def _create(self, obj: Obj) -> None:
         try:
-            made = await self._client.create(RESOURCE, obj)
+            await self._tell_available(await self._client.create(RESOURCE, obj))
         except AlreadyExists:
             return
+
+    async def _tell_available(self, obj: Obj) -> None:
         condition = {
             "type": "Available",
             "status": "True",
@@ -136,9 +140,9 @@ class LocalApiServices:
             "message": "Local APIServices are always available",
         }
         try:
-            await self._client.update(RESOURCE, {**made, "status": {"conditions": [condition]}}, subresource="status")
+            await self._client.update(RESOURCE, {**obj, "status": {"conditions": [condition]}}, subresource="status")
         except (Conflict, NotFound):
-            return  # somebody was faster; the next change looks again
+            return  # somebody changed it meanwhile, and that change wakes us again
 
     async def _update(self, obj: Obj) -> None:
         try:
@@ -151,3 +155,8 @@ class LocalApiServices:
             await self._client.delete(RESOURCE, name)
         except NotFound:
             return
+
+
+def _is_available(obj: Obj) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Available" and c["status"] == "True" for c in conditions)

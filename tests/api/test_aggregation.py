@@ -9,8 +9,13 @@ PATH = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
 async def test_every_version_that_is_served_here_has_a_local_service(http):
-    items = {i["metadata"]["name"]: i for i in (await http.get(PATH)).json["items"]}
-    assert {"v1.", "v1.apps", "v2.autoscaling"} <= items.keys()
+    async with asyncio.timeout(20):
+        while True:
+            items = {i["metadata"]["name"]: i for i in (await http.get(PATH)).json["items"]}
+            told = {name for name, item in items.items() if (item.get("status") or {}).get("conditions")}
+            if {"v1.", "v1.apps", "v2.autoscaling"} <= told:
+                break
+            await asyncio.sleep(0.05)
     conditions = items["v1.apps"]["status"]["conditions"]
     assert [(c["type"], c["status"], c["reason"]) for c in conditions] == [("Available", "True", "Local")]
     assert items["v1.apps"]["spec"] == {"group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15}
