@@ -24,7 +24,7 @@ def subject_access_review(review: Obj, authorizer: Authorizer) -> Obj:
     Raises:
         Invalid: the spec names no user and no group, or not exactly one kind of attributes.
     """
-    return _reviewed(review, "SubjectAccessReview", _subject(review, "SubjectAccessReview"), authorizer)
+    return _reviewed(review, "SubjectAccessReview", _subject(review), authorizer)
 
 
 def local_subject_access_review(review: Obj, namespace: str, authorizer: Authorizer) -> Obj:
@@ -38,8 +38,8 @@ def local_subject_access_review(review: Obj, namespace: str, authorizer: Authori
             errors.invalid("spec.resourceAttributes.namespace", attributes.get("namespace", ""), "must match metadata.namespace")
         )
     if causes:
-        raise errors.Invalid.of(_AUTHORIZATION, "LocalSubjectAccessReview", "", causes)
-    return _reviewed(review, "LocalSubjectAccessReview", _subject(review, "LocalSubjectAccessReview"), authorizer)
+        raise _invalid(causes)
+    return _reviewed(review, "LocalSubjectAccessReview", _subject(review), authorizer)
 
 
 def self_subject_access_review(review: Obj, user: User, authorizer: Authorizer) -> Obj:
@@ -103,7 +103,8 @@ async def token_review(review: Obj, authenticator: Authenticator, tokens: Servic
             matching = tuple(a for a in audiences or tokens.audiences if a in tokens.audiences)
             user = found
     except errors.Unauthorized as error:
-        return result | {"status": {"user": {}, "error": error.message}}
+        why = f"[invalid bearer token, {error.message}]" if tokens.is_issuer_of(token) else "invalid bearer token"
+        return result | {"status": {"user": {}, "error": why}}
     if audiences and not matching:
         return result | {"status": {"user": {}}}
     status = {"authenticated": True, "user": format_user(user), "audiences": list(matching)}
@@ -128,13 +129,16 @@ def format_user(user: User) -> Obj:
     return info
 
 
-def _subject(review: Obj, kind: str) -> User:
+def _invalid(causes: list[errors.Cause]) -> errors.Invalid:
+    """A refused review; Kubernetes does not say of which kind."""
+    return errors.Invalid.of(_AUTHORIZATION, "", "", causes)
+
+
+def _subject(review: Obj) -> User:
     spec = review.get("spec") or {}
     name, groups = spec.get("user", ""), spec.get("groups") or ()
     if not name and not groups:
-        raise errors.Invalid.of(
-            _AUTHORIZATION, kind, "", [errors.invalid("spec.user", "", "at least one of user or group must be specified")]
-        )
+        raise _invalid([errors.invalid("spec.user", "", "at least one of user or group must be specified")])
     return User(name, tuple(groups), spec.get("uid", ""), spec.get("extra") or {})
 
 
@@ -143,12 +147,12 @@ def _reviewed(review: Obj, kind: str, user: User, authorizer: Authorizer) -> Obj
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and path is not None:
         cause = errors.invalid("spec.nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes")
-        raise errors.Invalid.of(_AUTHORIZATION, kind, "", [cause])
+        raise _invalid([cause])
     if resource is None and path is None:
         cause = errors.invalid(
             "spec.resourceAttributes", None, "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         )
-        raise errors.Invalid.of(_AUTHORIZATION, kind, "", [cause])
+        raise _invalid([cause])
     decision = authorizer.authorize(_access(user, resource, path))
     return _object(review, _AUTHORIZATION, kind) | {"spec": spec, "status": _status(decision)}
 

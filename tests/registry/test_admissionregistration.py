@@ -21,7 +21,7 @@ def hook(**changes: Any) -> Obj:
 
 def policy(**changes: Any) -> Obj:
     spec = {"matchConstraints": {"resourceRules": [RULE]}, "validations": [{"expression": "object.spec.x == 1"}]}
-    return {"spec": {**spec, **changes}}
+    return {"metadata": {"name": "p"}, "spec": {**spec, **changes}}
 
 
 def fields(causes: Any) -> list[str]:
@@ -76,7 +76,11 @@ def test_names_of_webhooks_are_unique() -> None:
 
 
 def test_a_policy_needs_something_to_check_and_a_binding_something_to_do() -> None:
-    assert fields(checks.policy_faults({"spec": {}})) == ["spec.matchConstraints", "spec.validations", "spec.auditAnnotations"]
+    assert fields(checks.policy_faults({"metadata": {}, "spec": {}})) == [
+        "spec.matchConstraints",
+        "spec.validations",
+        "spec.auditAnnotations",
+    ]
     assert fields(checks.binding_faults({"spec": {}})) == ["spec.policyName", "spec.validationActions"]
     both = {"policyName": "p", "validationActions": ["Deny", "Warn"]}
     assert fields(checks.binding_faults({"spec": both})) == ["spec.validationActions"]

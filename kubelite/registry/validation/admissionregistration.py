@@ -17,6 +17,7 @@ _SIDE_EFFECTS = ("None", "NoneOnDryRun")
 _REVIEW_VERSIONS = ("v1", "v1beta1")
 _IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+_SCOPES = ("*", "Cluster", "Namespaced")
 MAX_CONDITIONS = 64
 MAX_ANNOTATIONS = 20
 #: What the expressions of a webhook's match conditions may name, and of a policy beside its params.
@@ -45,6 +46,9 @@ def policy_faults(policy: Obj) -> list[Cause]:
     if spec.get("paramKind"):
         missing = (field for field in ("apiVersion", "kind") if not spec["paramKind"].get(field))
         found += [errors.required(f"spec.paramKind.{field}") for field in missing]
+        version = spec["paramKind"].get("apiVersion") or ""
+        if version.count("/") > 1:
+            found.append(errors.invalid("spec.paramKind.apiVersion", version, f"unexpected GroupVersion string: {version}"))
     constraints = spec.get("matchConstraints")
     if constraints is None:
         found.append(errors.required("spec.matchConstraints"))
@@ -65,7 +69,7 @@ def policy_faults(policy: Obj) -> list[Cause]:
         found.append(
             errors.invalid("spec.auditAnnotations", annotations, f"must not have more than {MAX_ANNOTATIONS} auditAnnotations")
         )
-    return found + _annotation_faults(annotations, declared)
+    return found + _annotation_faults(policy["metadata"].get("name", ""), annotations, declared)
 
 
 def binding_faults(binding: Obj) -> list[Cause]:
@@ -126,7 +130,7 @@ def _hook_faults(hook: Obj, path: str) -> list[Cause]:
         text = "the timeout value must be between 1 and 30 seconds"
         found.append(errors.invalid(f"{path}.timeoutSeconds", timeout_s, text))
     found += _selector_faults(hook, path)
-    found += _client_faults(hook.get("clientConfig") or {}, f"{path}.clientConfig")
+    found += client_faults(hook.get("clientConfig") or {}, f"{path}.clientConfig")
     found += _condition_faults(hook.get("matchConditions") or (), f"{path}.matchConditions", CONDITION_VARIABLES)
     versions = hook.get("admissionReviewVersions") or []
     if not versions:
@@ -134,6 +138,14 @@ def _hook_faults(hook: Obj, path: str) -> list[Cause]:
     elif not set(versions) & set(_REVIEW_VERSIONS):
         text = f"must include at least one of {', '.join(_REVIEW_VERSIONS)}"
         found.append(errors.invalid(f"{path}.admissionReviewVersions", versions, text))
+    for number, version in enumerate(versions):
+        at = f"{path}.admissionReviewVersions[{number}]"
+        found += fields.invalid_if(names.dns1035_label(version), at, version)
+        if version in versions[:number]:
+            found.append(errors.invalid(at, version, "duplicate version"))
+    policy = hook.get("reinvocationPolicy")
+    if policy is not None and policy not in ("Never", "IfNeeded"):
+        found.append(errors.not_supported(f"{path}.reinvocationPolicy", policy, ("Never", "IfNeeded")))
     return found
 
 
@@ -146,7 +158,7 @@ def _qualified(name: str, path: str) -> list[Cause]:
     return found
 
 
-def _client_faults(config: Obj, path: str) -> list[Cause]:
+def client_faults(config: Obj, path: str) -> list[Cause]:
     url, service = config.get("url"), config.get("service")
     if (url is None) == (service is None):
         return [errors.required(path, "exactly one of url or service is required")]
@@ -160,6 +172,14 @@ def _client_faults(config: Obj, path: str) -> list[Cause]:
     service_path = (service or {}).get("path")
     if service_path and not service_path.startswith("/"):
         found.append(errors.invalid(f"{path}.service.path", service_path, "must start with a '/'"))
+    steps = (service_path or "").split("/")[1:] if (service_path or "/").startswith("/") else [""]
+    if service_path and service_path != "/":
+        for number, step in enumerate(steps[:-1] if steps and not steps[-1] and len(steps) > 1 else steps):
+            at = f"{path}.service.path"
+            if not step:
+                found.append(errors.invalid(at, service_path, f"segment[{number}] may not be empty"))
+            else:
+                found += [errors.invalid(at, service_path, f"segment[{number}]: {t}") for t in names.dns1123_subdomain(step)]
     return found
 
 
@@ -202,6 +222,16 @@ def _rule_faults(rule: Obj, path: str) -> list[Cause]:
     for number, resource in enumerate(resources):
         if not resource:
             found.append(errors.required(f"{path}.resources[{number}]"))
+        name, slash, below = resource.partition("/")
+        for wide in (f"{name}/*", f"*/{below}"):
+            if slash and resource != wide and wide in resources[:number]:
+                text = f"if '{wide}' is present, must not specify {resource}"
+                found.append(errors.invalid(f"{path}.resources[{number}]", resource, text))
+    empty = [number for number, version in enumerate(rule.get("apiVersions") or ()) if not version]
+    found += [errors.required(f"{path}.apiVersions[{number}]") for number in empty]
+    scope = rule.get("scope")
+    if scope is not None and scope not in _SCOPES:
+        found.append(errors.not_supported(f"{path}.scope", scope, _SCOPES))
     return found
 
 
@@ -274,18 +304,18 @@ def _validation_faults(validation: Obj, path: str, declared: Iterable[str]) -> l
         found.append(errors.required(f"{path}.message", text))
     reason = validation.get("reason")
     if reason is not None and reason not in _REASONS:
-        found.append(errors.not_supported(f"{path}.reason", reason, _REASONS))
+        found.append(errors.not_supported(f"{path}.reason", reason, _REASONS[:3]))
     return found
 
 
-def _annotation_faults(annotations: Sequence[Obj], declared: Iterable[str]) -> list[Cause]:
+def _annotation_faults(policy: str, annotations: Sequence[Obj], declared: Iterable[str]) -> list[Cause]:
     found = []
     seen: set[str] = set()
     for number, annotation in enumerate(annotations):
         path, key = f"spec.auditAnnotations[{number}]", annotation.get("key", "")
-        if not key:
-            found.append(errors.required(f"{path}.key"))
-        elif key in seen:
+        # the audit log's annotations are named POLICY/KEY
+        found += fields.invalid_if(names.qualified_name(f"{policy}/{key}"), f"{path}.key", f"{policy}/{key}")
+        if key in seen:
             found.append(errors.duplicate(f"{path}.key", key))
         seen.add(key)
         found += expression_faults(annotation.get("valueExpression", ""), f"{path}.valueExpression", declared)
