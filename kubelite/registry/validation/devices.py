@@ -140,7 +140,7 @@ def _check_selectors(selectors: Sequence[Obj], path: str) -> list[Cause]:
             expressions.compile(cel.get("expression", ""))
         except expressions.ExpressionError as e:
             at = f"{path}[{index}].cel.expression"
-            causes.append(errors.invalid(at, cel.get("expression", ""), f"compilation failed: {e}"))
+            causes.append(errors.invalid(at, cel.get("expression", ""), str(e)))
     return causes
 
 
