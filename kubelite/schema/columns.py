@@ -7,29 +7,12 @@ of its CustomResourceDefinition; every other kind gets its name and when it was 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from kubelite.meta import times
 from kubelite.meta.types import Obj
+from kubelite.schema.cells import NAME, Cells, Column, age
 from kubelite.schema.kinds import Kind
 
-NONE = "<none>"
-UNKNOWN = "<unknown>"
-
-
-class Column(NamedTuple):
-    """A column as a Table declares it. `priority` above 0: shown only with `-o wide`."""
-
-    name: str
-    type: str = "string"
-    format: str = ""
-    priority: int = 0
-    description: str = ""
-
-
-Cells = Callable[[Obj, float], list[Any]]
-
-NAME = Column("Name", "string", "name", 0, "The object's name, unique in its namespace.")
 CREATED_AT = Column("Created At", "date", "", 0, "When the object was created.")
 
 
@@ -41,11 +24,6 @@ def columns_of(kind: Kind) -> Sequence[Column]:
 def cells(kind: Kind, obj: Obj, now: float) -> list[Any]:
     """An object's cells, one for each column. `now` is seconds since the epoch; ages are counted from it."""
     return _table(kind)[1](obj, now)
-
-
-def age(text: str | None, now: float) -> str:
-    """The time since a timestamp, as tables print it."""
-    return times.format_duration(now - times.parse_seconds(text)) if text else UNKNOWN
 
 
 @lru_cache(maxsize=1024)
@@ -70,13 +48,18 @@ def _name_and_creation(obj: Obj, now: float) -> list[Any]:
     return [metadata.get("name", ""), metadata.get("creationTimestamp")]
 
 
+def _name_and_age(obj: Obj, now: float) -> list[Any]:
+    metadata = obj.get("metadata") or {}
+    return [metadata.get("name", ""), age(metadata.get("creationTimestamp"), now)]
+
+
 _DEFAULT: tuple[Sequence[Column], Cells] = ((NAME, CREATED_AT), _name_and_creation)
 
 
 def _custom(kind: Kind) -> tuple[Sequence[Column], Cells]:
     declared: Any = (kind.crd_version or {}).get("additionalPrinterColumns")
     if not declared:
-        return (NAME, Column("Age", "date")), _name_and_creation
+        return (NAME, Column("Age", "date")), _name_and_age
     columns = [NAME]
     readers: list[tuple[str, Callable[[Any], list[Any]]]] = []
     for column in declared:

@@ -1,5 +1,7 @@
 """What tables show of built-in kinds: for each resource its columns and a function to an object's cells.
 
+One small function a kind: the module is long because the kinds are many.
+
 Source: kubernetes pkg/printers/internalversion/printers.go, v1.34 (names, types, order and form of the cells).
 """
 
@@ -8,7 +10,7 @@ from typing import Any
 
 from kubelite.meta import selectors, times
 from kubelite.meta.types import Obj
-from kubelite.schema.columns import NAME, NONE, UNKNOWN, Cells, Column, age
+from kubelite.schema.cells import NAME, NONE, UNKNOWN, Cells, Column, age
 
 UNSET = "<unset>"
 _SHOWN = 3

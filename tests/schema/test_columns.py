@@ -97,6 +97,12 @@ def test_a_custom_kind_has_its_declared_columns() -> None:
     assert columns.cells(kind, obj, NOW) == ["x", 3, "True", "60m"]
 
 
+def test_a_custom_kind_without_columns_has_its_name_and_age() -> None:
+    kind = Kind("example.com", "v1", "Thing", "things", "thing", True, custom=True, crd_version={"name": "v1"})
+    assert [c.name for c in columns.columns_of(kind)] == ["Name", "Age"]
+    assert columns.cells(kind, {"metadata": {"name": "x", "creationTimestamp": CREATED}}, NOW) == ["x", "60m"]
+
+
 @pytest.mark.parametrize(
     ("path", "found"),
     [
