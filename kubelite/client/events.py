@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -34,15 +34,24 @@ COMBINED = "(combined from similar events): "
 LONGEST_MESSAGE = 1024
 
 EventType = Literal["Normal", "Warning"]
-_Key = tuple[str, ...]
+#: The hash of what events have in common. A node's recorder remembers thousands; the texts themselves would take megabytes.
+_Key = int
 
 
 @dataclass(slots=True)
 class _Similar:
-    """Messages seen of events that are alike, and since when."""
+    """Hashes of messages seen of events that are alike, and since when."""
 
-    messages: set[str] = field(default_factory=set)
+    messages: tuple[int, ...] = ()
     since: float = 0.0
+
+
+class _Written(NamedTuple):
+    """What a repeat needs to know of the event that it repeats."""
+
+    name: str
+    namespace: str
+    count: int
 
 
 @dataclass(slots=True)
@@ -59,7 +68,7 @@ class _Shared:
 
     client: Client
     queue: asyncio.Queue[Obj]
-    written: OrderedDict[_Key, Obj] = field(default_factory=OrderedDict)
+    written: OrderedDict[_Key, _Written] = field(default_factory=OrderedDict)
     similar: OrderedDict[_Key, _Similar] = field(default_factory=OrderedDict)
     buckets: OrderedDict[_Key, _Bucket] = field(default_factory=OrderedDict)
     dropped: int = 0
@@ -157,10 +166,9 @@ class EventRecorder:
         event, key = self._combine(event)
         known = shared.written.get(key)
         if known is not None:
-            patch = {"count": known["count"] + 1, "lastTimestamp": event["lastTimestamp"], "message": event["message"]}
-            meta = known["metadata"]
+            patch = {"count": known.count + 1, "lastTimestamp": event["lastTimestamp"], "message": event["message"]}
             try:
-                self._remember(key, await shared.client.patch("events", meta["name"], meta["namespace"], patch))
+                self._remember(key, await shared.client.patch("events", known.name, known.namespace, patch))
                 return
             except NotFound:
                 pass  # it expired meanwhile; this is a new one
@@ -168,9 +176,8 @@ class EventRecorder:
 
     def _remember(self, key: _Key, event: Obj) -> None:
         written = self._shared.written
-        # Only what the next repeat needs.
         meta = event["metadata"]
-        written[key] = {"metadata": {"name": meta["name"], "namespace": meta["namespace"]}, "count": event.get("count", 1)}
+        written[key] = _Written(meta["name"], meta["namespace"], event.get("count", 1))
         written.move_to_end(key)
         while len(written) > CACHE_LIMIT:
             written.popitem(last=False)
@@ -178,7 +185,7 @@ class EventRecorder:
     def _combine(self, event: Obj) -> tuple[Obj, _Key]:
         """The event as it is to be written and the key that its repeats share."""
         involved = event["involvedObject"]
-        alike = (
+        common = (
             event["source"]["component"],
             event["source"].get("host", ""),
             involved.get("kind", ""),
@@ -191,23 +198,26 @@ class EventRecorder:
             event["reportingComponent"],
             event["reportingInstance"],
         )
-        exact = (*alike, involved.get("fieldPath", ""), event["message"])
+        alike, message = hash(common), hash(event["message"])
+        exact = hash((*common, involved.get("fieldPath", ""), event["message"]))
         now = time.monotonic()
         similar = self._shared.similar.setdefault(alike, _Similar(since=now))
         self._shared.similar.move_to_end(alike)
         if len(self._shared.similar) > CACHE_LIMIT:
             self._shared.similar.popitem(last=False)
         if now - similar.since > SIMILAR_INTERVAL_S:
-            similar.messages.clear()
-            similar.since = now
-        if len(similar.messages) < SIMILAR_LIMIT or event["message"] in similar.messages:
-            similar.messages.add(event["message"])
+            similar.messages, similar.since = (), now
+        if message in similar.messages:
+            return event, exact
+        if len(similar.messages) < SIMILAR_LIMIT:
+            similar.messages += (message,)
             return event, exact
         return {**event, "message": COMBINED + event["message"]}, alike
 
     def _may_send(self, event: Obj) -> bool:
         involved = event["involvedObject"]
-        key = (event["source"]["component"], event["source"].get("host", ""), involved.get("uid", ""), involved.get("name", ""))
+        source = event["source"]
+        key = hash((source["component"], source.get("host", ""), involved.get("uid", ""), involved.get("name", "")))
         now = time.monotonic()
         buckets = self._shared.buckets
         bucket = buckets.setdefault(key, _Bucket(at=now))
