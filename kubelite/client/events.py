@@ -51,7 +51,7 @@ class _Written(NamedTuple):
 
     name: str
     namespace: str
-    count: int
+    times: int
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ class EventRecorder:
         event, key = self._combine(event)
         known = shared.written.get(key)
         if known is not None:
-            patch = {"count": known.count + 1, "lastTimestamp": event["lastTimestamp"], "message": event["message"]}
+            patch = {"count": known.times + 1, "lastTimestamp": event["lastTimestamp"], "message": event["message"]}
             try:
                 self._remember(key, await shared.client.patch("events", known.name, known.namespace, patch))
                 return
