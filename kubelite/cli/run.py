@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -106,8 +107,6 @@ def run(command: str, settings: "Settings", log_format: str, log_level: str) -> 
     configure_logs(log_format, log_level)
     # gRPC's handlers for fork() are of no use to a process that only ever starts others, and it tells about each start.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    import gc
-
     import uvloop
 
     # A server makes many objects that live long or die at once; collecting the young ones less often costs nothing.
@@ -155,6 +154,8 @@ async def _main(command: str, settings: "Settings") -> int:
                 await start
             return 0
         await start
+        gc.freeze()  # what a start made lives as long as the process: no collection need look at it again
+        gc.enable()
         await asyncio.wait((part.failed, waiting), return_when=asyncio.FIRST_COMPLETED)
         if part.failed.done() and not part.failed.cancelled() and (error := part.failed.exception()) is not None:
             sys.stderr.write(f"kubelite: {error}; the log above says why\n")

@@ -5,7 +5,6 @@ the nodes' gRPC port. The stop goes the other way under one deadline. This is th
 """
 
 import asyncio
-import gc
 import os
 import time
 
@@ -124,8 +123,6 @@ class Server:
         self._start_controllers()
         self._start_scheduler()
         await self._start_nodes()
-        gc.collect()
-        gc.freeze()
         self.ready.set()
         log.info(
             "server_ready",

@@ -1,7 +1,9 @@
 """What is measured, one function for each group of figures. Each yields (name, figure) as named in `budgets`."""
 
 import asyncio
+import compileall
 import json
+import statistics
 import time
 from collections.abc import AsyncIterator
 
@@ -10,6 +12,7 @@ from tests.bench.load import Connection, Rate, Target
 
 Figure = tuple[str, float]
 NAMESPACE = "bench"
+STARTS = 5
 OBJECTS = 5000
 WATCHERS = 20
 
@@ -20,8 +23,14 @@ class Failed(Exception):
 
 async def start() -> AsyncIterator[Figure]:
     """Start to /readyz with an empty data directory, then idle memory: everything in one process, an agent included."""
+    for package in ("kubelite", "runtimes"):
+        compileall.compile_dir(package, quiet=2)  # what installing does
+    seconds = []
+    for _ in range(STARTS):
+        async with cluster.running("up", "--runtime", "fake") as up:
+            seconds.append(up.seconds_to_ready)
+    yield "start_s", statistics.median(seconds)
     async with cluster.running("up", "--runtime", "fake") as up:
-        yield "start_s", up.seconds_to_ready
         await asyncio.sleep(5)  # idle is after the start's own work has settled
         yield "idle_mb", up.resident_mb()
 
