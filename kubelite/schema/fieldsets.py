@@ -61,10 +61,8 @@ def _leftover(ours: FieldSet, theirs: FieldSet) -> FieldSet | None:
     """What is left of one element's subtree; None when nothing is a member any more."""
     if not ours:  # a leaf: gone if the other has this very path
         return None if not theirs or _SELF in theirs else ours
-    if not theirs:  # the other has only this very path
-        rest = {element: child for element, child in ours.items() if element != _SELF}
-    else:
-        rest = difference(ours, theirs)
+    # where the other set is a leaf, it has only this very path
+    rest = difference(ours, theirs) if theirs else {e: child for e, child in ours.items() if e != _SELF}
     return (_LEAF if rest.keys() == {_SELF} else rest) if rest else None
 
 
