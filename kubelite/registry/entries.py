@@ -7,12 +7,16 @@ itself, and it is then the same dict.
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from kubelite.meta import copies
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import View
+from kubelite.registry.selection import Selection
+from kubelite.schema import defaults, structure
 from kubelite.schema.kinds import Kind, Kinds
 from kubelite.store.contract import Encode, Entry, Revision
 
@@ -35,7 +39,20 @@ _SPECIAL: dict[tuple[str, str], tuple[str, str]] = {
     ("events", "reportingComponent"): ("reportingComponent", ""),
 }
 
+#: Selectable fields that another one stands in for where they are empty.
+_INSTEAD: dict[tuple[str, str], str] = {("events", "source"): "reportingComponent"}
+
 Fields = Callable[[Obj], dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class CustomRow:
+    """What a custom kind's row means for objects that are stored: those written before revision `since` may lack defaults of
+    its schema; `only_version` says that all are stored in this row's version."""
+
+    since: Revision
+    only_version: bool
+    has_defaults: bool
 
 
 def _text(value: Any, absent: str) -> str:
@@ -60,6 +77,7 @@ def fields_of(kind: Kind) -> Fields:
         else:
             deep.append((name, steps, absent))
     namespaced = kind.namespaced
+    instead = {name: other for (resource, name), other in _INSTEAD.items() if resource == kind.group_resource}
 
     def fields(obj: Obj) -> dict[str, str]:
         meta = obj["metadata"]
@@ -75,6 +93,8 @@ def fields_of(kind: Kind) -> Fields:
             for step in steps:
                 value = value.get(step) if isinstance(value, dict) else None
             found[name] = _text(value, absent)
+        for name, other in instead.items():
+            found[name] = found[name] or _text(obj.get(other), "")
         return found
 
     return fields
@@ -89,6 +109,8 @@ class Entries:
         self._by_prefix: dict[str, Kind] = {}
         self._generation = -1
         self._kept: deque[View] = deque()
+        #: The rows of custom kinds, kept by `crds`.
+        self.custom_rows: dict[Kind, CustomRow] = {}
 
     def storage_kind(self, kind: Kind) -> Kind:
         """The row that this kind's objects are stored as: itself for nearly all."""
@@ -162,27 +184,52 @@ class Entries:
 
         return conversion.convert(obj, kind, to)
 
+    def is_current(self, entry: Entry, kind: Kind) -> bool:
+        """Whether an entry's bytes are what a reader of this kind gets."""
+        if not kind.custom:
+            return self.storage_kind(kind) is kind
+        row = self.custom_rows.get(kind)
+        return row is not None and row.only_version and (not row.has_defaults or entry.revision >= row.since)
+
     def in_version(self, entry: Entry, kind: Kind) -> Entry:
-        """The entry with its bytes in the version that was asked for."""
-        stored = self.storage_kind(kind)
-        if stored is kind and not kind.custom:
+        """The entry with its bytes in the version that was asked for, defaulted by what its schema says now."""
+        if self.is_current(entry, kind):
             return entry
         obj = self.parsed(entry)
-        if obj.get("apiVersion") == kind.api_version:
+        converted = self._converted(obj, kind)
+        if converted is obj:
             return entry
-        converted = self.convert(obj, stored, kind)
         view = View(converted["metadata"].get("labels") or _NONE, self.fields(kind, converted), converted)
         return Entry(entry.key, orjson.dumps(converted), entry.revision, entry.create_revision, view)
 
     def object_in(self, entry: Entry, kind: Kind) -> Obj:
-        """`parsed`, in the version that was asked for."""
-        stored = self.storage_kind(kind)
+        """`parsed`, as `in_version` shows it."""
         obj = self.parsed(entry)
-        if stored is kind and not kind.custom:
-            return obj
-        if obj.get("apiVersion") == kind.api_version:
-            return obj
-        return self.convert(obj, stored, kind)
+        return obj if self.is_current(entry, kind) else self._converted(obj, kind)
+
+    def _converted(self, obj: Obj, kind: Kind) -> Obj:
+        converted = self.convert(obj, self.storage_kind(kind), kind)
+        row = self.custom_rows.get(kind)
+        if row is None or not row.has_defaults:
+            return converted
+        defaulted = copies.deep_copy(converted)
+        defaults.structural(structure.structure_of(kind), defaulted)
+        return converted if defaulted == converted else defaulted
+
+    def matcher(self, kind: Kind, chosen: Selection) -> Callable[[Entry], bool]:
+        """Tells the entries that a selection means. What its fields are called depends on the kind's version."""
+        view, fields = self.view, chosen.fields
+        if fields is None or (self.storage_kind(kind) is kind and not kind.custom):
+            matches = chosen.matches
+            return lambda entry: matches(entry.view or view(entry))
+        labels = chosen.labels
+
+        def match(entry: Entry) -> bool:
+            if labels is not None and not labels.matches((entry.view or view(entry)).labels):
+                return False
+            return fields.matches(self.fields(kind, self.object_in(entry, kind)))
+
+        return match
 
 
 def encoder(obj: Obj) -> Encode:

@@ -25,6 +25,7 @@ from kubelite.meta.errors import Cause
 from kubelite.registry import faults, selection
 from kubelite.registry.contract import ListOptions, Target
 from kubelite.registry.selection import Selection
+from kubelite.schema.kinds import Kind
 from kubelite.store.contract import Compacted, Entry, Revision, Store, StoreError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Lists:
         except StoreError as e:
             raise faults.of_read(e, kind, "list") from e
         first = bisect_left(entries, start, key=_key_of) if start else 0
-        items, end = self._select(entries, first, chosen, limit)
+        items, end = self._select(kind, entries, first, chosen, limit)
         token, remaining = "", None
         if end < len(entries):
             self._remember(prefix, revision, entries)
@@ -158,20 +159,21 @@ class Lists:
             items = [self._registry.entries.in_version(entry, kind) for entry in items]
         return Page(items, revision, token, remaining)
 
-    def _select(self, entries: Sequence[Entry], first: int, chosen: Selection, limit: int) -> tuple[Sequence[Entry], int]:
+    def _select(
+        self, kind: Kind, entries: Sequence[Entry], first: int, chosen: Selection, limit: int
+    ) -> tuple[Sequence[Entry], int]:
         """The page's entries and the position after its last one (the length of `entries` where no more match)."""
         if chosen.is_everything:
             end = min(first + limit, len(entries)) if limit else len(entries)
             return (entries if first == 0 and end == len(entries) else entries[first:end]), end
-        view = self._registry.entries.view
-        matches = chosen.matches
+        matches = self._registry.entries.matcher(kind, chosen)
         if not limit:
             rest = entries[first:] if first else entries
-            return [entry for entry in rest if matches(entry.view or view(entry))], len(entries)
+            return [entry for entry in rest if matches(entry)], len(entries)
         found: list[Entry] = []
         for position in range(first, len(entries)):
             entry = entries[position]
-            if matches(entry.view or view(entry)):
+            if matches(entry):
                 if len(found) == limit:
                     return found, position
                 found.append(entry)

@@ -47,7 +47,8 @@ class RegistryWatch:
         self._registry = registry
         self._entries = registry.entries
         self._kind = target.kind
-        self._selection = selection.of(target.kind, options.label_selector, options.field_selector)
+        chosen = selection.of(target.kind, options.label_selector, options.field_selector)
+        self._matches = None if chosen.is_everything else registry.entries.matcher(target.kind, chosen)
         self._converts = target.kind.custom or target.kind.stored_as is not None
         self._prefix = target.kind.namespace_prefix(target.namespace)
         self._initial: Sequence[Entry] = ()
@@ -86,11 +87,8 @@ class RegistryWatch:
     _initial_revision: Revision = 0
 
     def _take_initial(self, options: ListOptions) -> None:
-        self._initial = [
-            entry
-            for entry in self._registry.store.scan(self._prefix)
-            if self._selection.is_everything or self._selection.matches(self._entries.view(entry))
-        ]
+        entries = self._registry.store.scan(self._prefix)
+        self._initial = entries if self._matches is None else [entry for entry in entries if self._matches(entry)]
         self._end_of_initial = options.send_initial_events is True and options.allow_watch_bookmarks
 
     async def next_batch(self) -> list[WatchItem]:
@@ -151,19 +149,18 @@ class RegistryWatch:
         return [WatchItem("ADDED", entry, None) for entry in batch]
 
     def _select(self, events: Sequence[Event]) -> list[WatchItem]:
-        chosen = self._selection
-        if chosen.is_everything:
+        matches = self._matches
+        if matches is None:
             items = [
                 WatchItem("DELETED" if event.deleted else "ADDED" if event.previous is None else "MODIFIED", event.entry, event)
                 for event in events
             ]
         else:
             items = []
-            view, matches = self._entries.view, chosen.matches
             for event in events:
                 entry, previous = event.entry, event.previous
-                before = previous is not None and matches(previous.view or view(previous))
-                now = not event.deleted and matches(entry.view or view(entry))
+                before = previous is not None and matches(previous)
+                now = not event.deleted and matches(entry)
                 if now:
                     items.append(WatchItem("MODIFIED" if before else "ADDED", entry, event))
                 elif before and previous is not None:

@@ -167,3 +167,21 @@ async def test_an_autoscaler_is_read_in_both_versions(cluster: Cluster) -> None:
     assert old["spec"]["maxReplicas"] == 3
     [listed] = (await cluster.registry.list(lists.Target(kind, "default"), lists.ListOptions())).items
     assert orjson.loads(listed.value) == old
+
+
+async def test_events_are_selected_by_the_names_of_their_version(cluster: Cluster) -> None:
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "e"},
+        "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"},
+        "reportingComponent": "tester",
+        "reason": "Testing",
+        "type": "Normal",
+    }
+    await cluster.create("events", event)
+    assert cluster.names(await cluster.page("events", field_selector="source=tester,involvedObject.name=web")) == ["e"]
+    kind = cluster.registry.kinds.resource("events.k8s.io", "v1", "events")
+    assert kind is not None
+    options = lists.ListOptions(field_selector="reportingController=tester,regarding.name=web")
+    assert cluster.names(await cluster.registry.list(lists.Target(kind, "default"), options)) == ["e"]
