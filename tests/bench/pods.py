@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +17,9 @@ IMAGES = Path(__file__).parents[2] / ".cache" / "images"
 
 
 async def starts() -> AsyncIterator[Figure]:
-    async with cluster.running("up", "--runtime", "containerd", "--images", str(IMAGES)) as up:
+    async with cluster.running(
+        "up", "--runtime", "containerd", "--images", str(IMAGES), "--node-name", f"bench-{os.getpid()}"
+    ) as up:
         target = up.target
         await _node_ready(target)
         latencies = [await _one(target, f"one-{i}") for i in range(11)]
