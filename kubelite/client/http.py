@@ -125,7 +125,7 @@ class HttpClient:
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         if line:
-                            yield _event(line)
+                            yield parse_event(line)
                     if len(rest) > LARGEST_EVENT_BYTES:
                         raise InternalError.of(f"a watch event of {resource} is larger than {LARGEST_EVENT_BYTES} bytes")
         except aiohttp.ClientPayloadError:
@@ -278,7 +278,8 @@ def _query(**values: str | int | None) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value not in (None, "", 0)}
 
 
-def _event(line: bytes) -> WatchEvent:
+def parse_event(line: bytes) -> WatchEvent:
+    """One line of a watch. Raises the ApiError that an ERROR event carries, such as Expired."""
     event = orjson.loads(line)
     if event["type"] == "ERROR":
         raise ApiError.from_status(event["object"])

@@ -9,7 +9,8 @@ from kubelite.controllers import Settings
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster
 
-POD: Obj = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "uid": "u1", "resourceVersion": "5"}}
+META: Obj = {"name": "web", "namespace": "default", "uid": "u1", "resourceVersion": "5"}
+POD: Obj = {"apiVersion": "v1", "kind": "Pod", "metadata": META}
 
 
 @pytest.fixture
