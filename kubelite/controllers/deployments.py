@@ -331,7 +331,7 @@ class Deployments(Controller):
             return deployment
         meta = deployment["metadata"]
         change = {"metadata": {"annotations": {rollouts.REVISION: revision}, "resourceVersion": meta["resourceVersion"]}}
-        return await self.client.patch(RESOURCE, meta["name"], meta["namespace"], change)
+        return await self.client.patch(RESOURCE, meta["name"], meta["namespace"], change, subresource="status")
 
 
 def _same(sets: Sequence[Obj], wanted: Obj | None) -> Obj | None:

@@ -4,11 +4,11 @@ Source: kubernetes pkg/controller/history and pkg/controller/daemon/update.go, v
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from kubelite.client.contract import Client
 from kubelite.controllers import owners
 from kubelite.meta import hashing
-from kubelite.meta.copies import deep_copy
 from kubelite.meta.errors import AlreadyExists, NotFound
 from kubelite.meta.types import Obj
 
@@ -31,6 +31,13 @@ def oldest_first(revisions: Iterable[Obj]) -> list[Obj]:
 def data_of(owner: Obj) -> Obj:
     """The strategic merge patch that brings the owner back to its present template."""
     return {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+
+
+def _sorted(value: Any) -> Any:
+    """A copy with its keys in order: clients written in Go compare a revision's data with a template byte by byte."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 class Revisions:
@@ -76,7 +83,7 @@ class Revisions:
                 "annotations": dict(meta.get("annotations") or {}),
                 "ownerReferences": [owners.reference_to(owner, self._api_version, self._kind)],
             },
-            "data": deep_copy(data),
+            "data": _sorted(data),
             "revision": wanted,
         }
         try:

@@ -87,7 +87,9 @@ async def test_a_new_template_replaces_the_pods_one_by_one(cluster: Cluster) -> 
     await cluster.until(done)
     history = await cluster.list("controllerrevisions.apps")
     assert sorted(r["revision"] for r in history) == [1, 2]
-    assert all(r["data"]["spec"]["template"]["$patch"] == "replace" for r in history)
+    template = history[0]["data"]["spec"]["template"]
+    assert template["$patch"] == "replace" and [*template] == ["$patch", "metadata", "spec"]
+    assert [*template["spec"]] == sorted(template["spec"])
     # Back to the first template: the first revision becomes the newest, none is added.
     first = next(r for r in history if r["revision"] == 1)
     await cluster.client.patch(RESOURCE, "web", "default", first["data"], form="strategic")
