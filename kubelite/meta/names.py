@@ -17,6 +17,7 @@ SAFE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_SEARCH = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*"
 _LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
@@ -25,6 +26,7 @@ _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 
 _is_label = re.compile(_LABEL).fullmatch
 _is_subdomain = re.compile(_SUBDOMAIN).fullmatch
+_is_search = re.compile(_SEARCH).fullmatch
 _is_label_1035 = re.compile(_LABEL_1035).fullmatch
 _is_qualified = re.compile(_QUALIFIED).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY).fullmatch
@@ -73,6 +75,21 @@ def dns1123_subdomain(value: str) -> list[str]:
                 "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
                 "and end with an alphanumeric character",
                 _SUBDOMAIN,
+                "example.com",
+            )
+        )
+    return faults
+
+
+def dns1123_search(value: str) -> list[str]:
+    """Faults of a domain that a resolver searches, in which labels may have underscores."""
+    faults = [too_long(SUBDOMAIN_MAX)] if len(value) > SUBDOMAIN_MAX else []
+    if not _is_search(value):
+        faults.append(
+            format_faults(
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must "
+                "start and end with an alphanumeric character",
+                _SEARCH,
                 "example.com",
             )
         )

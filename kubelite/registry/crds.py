@@ -8,17 +8,18 @@ pkg/apis/apiextensions/validation, v0.34.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from kubelite.meta import errors, names
+from kubelite.meta import errors
 from kubelite.meta.errors import ApiError, Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions, ListOptions, Target
+from kubelite.registry.entries import CustomRow
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import rules
+from kubelite.registry.validation import definitions
 from kubelite.schema.kinds import Kind, Subresource
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ def rows_of(definition: Obj) -> list[Kind]:
     return rows
 
 
+def has_defaults(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema has defaults anywhere."""
+    if "default" in schema:
+        return True
+    below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    return any(isinstance(part, Mapping) and has_defaults(part) for part in below)
+
+
 class CustomKinds:
     """The rows that definitions put into the table, and the end of definitions that are deleted."""
 
@@ -97,11 +106,11 @@ class CustomKinds:
         before = self._rows.get(name)
         if before is None or before[0] != spec:
             rows = rows_of(definition)
-            for row in before[1] if before else ():
-                self._registry.kinds.remove(row)
+            self._remove(before[1] if before else ())
             for row in rows:
                 self._registry.kinds.add(row)
             self._rows[name] = (spec, rows)
+            self._note(definition, rows)
         if definition["metadata"].get("deletionTimestamp") and name not in self._terminating:
             self._terminating.add(name)
             self._deleted.put_nowait(name)
@@ -110,8 +119,22 @@ class CustomKinds:
         """A definition is gone."""
         self._terminating.discard(name)
         _, rows = self._rows.pop(name, (None, []))
+        self._remove(rows)
+
+    def _remove(self, rows: Iterable[Kind]) -> None:
         for row in rows:
             self._registry.kinds.remove(row)
+            self._registry.entries.custom_rows.pop(row, None)
+
+    def _note(self, definition: Obj, rows: Iterable[Kind]) -> None:
+        """Tells the entries what of their objects may have to be brought up to these rows when it is read."""
+        since = int(definition["metadata"].get("resourceVersion") or 0)
+        stored = (definition.get("status") or {}).get("storedVersions") or []
+        for row in rows:
+            schema: Any = (row.crd_version or {}).get("schema") or {}
+            self._registry.entries.custom_rows[row] = CustomRow(
+                since, stored == [row.version], has_defaults(schema.get("openAPIV3Schema") or {})
+            )
 
     def is_terminating(self, kind: Kind) -> bool:
         return f"{kind.plural}.{kind.group}" in self._terminating
@@ -174,7 +197,7 @@ class DefinitionStrategy(Strategy):
         if not isinstance(spec, dict):
             return
         wanted = spec.get("names")
-        if isinstance(wanted, dict) and isinstance(wanted.get("kind"), str):
+        if isinstance(wanted, dict) and isinstance(wanted.get("kind"), str) and wanted["kind"]:
             wanted.setdefault("singular", wanted["kind"].lower())
             wanted.setdefault("listKind", f"{wanted['kind']}List")
         spec.setdefault("conversion", {"strategy": "None"})
@@ -183,7 +206,7 @@ class DefinitionStrategy(Strategy):
         obj["metadata"]["generation"] = 1
         spec = obj.get("spec") or {}
         stored = [v.get("name") for v in spec.get("versions") or () if v.get("storage")]
-        obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+        obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored[:1]}
         self._accept(request, obj)
 
     def _accept(self, request: Request, obj: Obj) -> None:
@@ -244,12 +267,12 @@ class DefinitionStrategy(Strategy):
             self._accept(request, new)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return check_definition(obj)
+        return definitions.check(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if request.subresource:
             return []
-        causes = check_definition(new)
+        causes = definitions.check(new, named=False)
         spec, was = new["spec"], old["spec"]
         for path, now, before in (
             ("spec.group", spec.get("group"), was.get("group")),
@@ -259,11 +282,6 @@ class DefinitionStrategy(Strategy):
         ):
             if now != before:
                 causes.append(errors.invalid(path, now, "field is immutable"))
-        served = {v.get("name") for v in spec.get("versions") or ()}
-        for index, version in enumerate((new.get("status") or {}).get("storedVersions") or ()):
-            if version not in served:
-                text = "must appear in spec.versions"
-                causes.append(errors.invalid(f"status.storedVersions[{index}]", version, text))
         return causes
 
     def plan_delete(self, request: Request, old: Obj, options: DeleteOptions) -> tuple[Obj | None, bool] | None:
@@ -288,108 +306,3 @@ class DefinitionStrategy(Strategy):
             custom.changed(new)
         elif old is not None:
             custom.removed(old["metadata"]["name"])
-
-
-def check_definition(obj: Obj) -> list[Cause]:
-    """The faults of a CustomResourceDefinition."""
-    spec = obj.get("spec") or {}
-    wanted = spec.get("names") or {}
-    causes: list[Cause] = []
-    expected = f"{wanted.get('plural', '')}.{spec.get('group', '')}"
-    name = obj["metadata"].get("name", "")
-    if name != expected:
-        causes.append(errors.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
-    if not spec.get("group"):
-        causes.append(errors.required("spec.group"))
-    else:
-        causes += [errors.invalid("spec.group", spec["group"], t) for t in names.dns1123_subdomain(spec["group"])]
-        if "." not in spec["group"]:
-            causes.append(errors.invalid("spec.group", spec["group"], "should be a domain with at least one dot"))
-    scope = spec.get("scope")
-    if not scope:
-        causes.append(errors.required("spec.scope"))
-    elif scope not in ("Cluster", "Namespaced"):
-        causes.append(errors.not_supported("spec.scope", scope, ("Cluster", "Namespaced")))
-    versions = spec.get("versions") or []
-    if not versions or sum(bool(v.get("storage")) for v in versions) != 1:
-        text = "must have exactly one version marked as storage version"
-        causes.append(errors.invalid("spec.versions", versions, text))
-    seen: set[str] = set()
-    # one schema for all versions is named by where older API versions had it, as the real server does
-    shared = all(v.get("schema") == versions[0].get("schema") for v in versions)
-    for index, version in enumerate(versions):
-        path = f"spec.versions[{index}]"
-        label = version.get("name") or ""
-        causes += [errors.invalid(f"{path}.name", label, t) for t in names.dns1035_label(label)]
-        if label in seen:
-            causes.append(errors.invalid("spec.versions", versions, "must contain unique version names"))
-        seen.add(label)
-        if index == 0 or not shared:
-            causes += _check_schema(version, path, shared)
-    causes += _check_names(wanted)
-    if versions and not any(v.get("storage") for v in versions):
-        text = "must have at least one stored version"
-        causes.append(errors.invalid("status.storedVersions", None, text))
-    return causes
-
-
-def _check_names(wanted: Mapping[str, Any]) -> list[Cause]:
-    causes: list[Cause] = []
-    for field in ("plural", "singular", "kind", "listKind"):
-        value = wanted.get(field)
-        if not value:
-            causes.append(errors.required(f"spec.names.{field}"))
-            continue
-        text = value.lower() if field in ("kind", "listKind") else value
-        faults: Sequence[str] = names.dns1035_label(text)
-        causes += [errors.invalid(f"spec.names.{field}", value, fault) for fault in faults]
-    for index, short in enumerate(wanted.get("shortNames") or ()):
-        causes += [errors.invalid(f"spec.names.shortNames[{index}]", short, t) for t in names.dns1035_label(short)]
-    if wanted.get("kind") and wanted.get("kind") == wanted.get("listKind"):
-        text = "kind and listKind may not be the same"
-        causes.append(errors.invalid("spec.names.listKind", wanted["listKind"], text))
-    return causes
-
-
-def _check_schema(version: Mapping[str, Any], path: str, shared: bool) -> list[Cause]:
-    schema = (version.get("schema") or {}).get("openAPIV3Schema")
-    at = f"{path}.schema.openAPIV3Schema"
-    if not isinstance(schema, dict):
-        return [errors.required(at)]
-    if shared:
-        at = "spec.validation.openAPIV3Schema"
-    causes: list[Cause] = []
-    if not schema.get("type"):
-        causes.append(errors.required(f"{at}.type", "must not be empty at the root"))
-    elif schema["type"] != "object":
-        causes.append(errors.invalid(f"{at}.type", schema["type"], "must be object at the root"))
-    _check_structural(schema, at, causes, top=True)
-    return causes
-
-
-def _check_structural(schema: Mapping[str, Any], path: str, causes: list[Cause], top: bool = False) -> None:
-    """Every value has a type, or says why it has none."""
-    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
-    if not top and not schema.get("type") and not free:
-        causes.append(errors.required(f"{path}.type", "must not be empty for specified object fields"))
-    kind = schema.get("type")
-    if kind and kind not in ("object", "array", "string", "integer", "number", "boolean"):
-        allowed = ("array", "boolean", "integer", "number", "object", "string")
-        causes.append(errors.not_supported(f"{path}.type", kind, allowed))
-    if schema.get("properties") and schema.get("additionalProperties"):
-        text = "additionalProperties and properties are mutual exclusive"
-        causes.append(errors.forbidden(f"{path}.additionalProperties", text))
-    if kind == "array" and schema.get("items") is None:
-        causes.append(errors.required(f"{path}.items", "must be specified"))
-    rules.check_rules(schema, path, causes)
-    if schema.get("uniqueItems"):
-        text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
-        causes.append(errors.forbidden(f"{path}.uniqueItems", text))
-    for name, below in (schema.get("properties") or {}).items():
-        if isinstance(below, dict) and not (top and name in ("metadata", "apiVersion", "kind")):
-            step = f".properties[{name}]"
-            _check_structural(below, f"{path}{step}", causes)
-    for field in ("items", "additionalProperties"):
-        below = schema.get(field)
-        if isinstance(below, dict):
-            _check_structural(below, f"{path}.{field}", causes)

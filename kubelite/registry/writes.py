@@ -118,8 +118,8 @@ class Write:
 
     def refuse(self, name: str, causes: list[Cause]) -> None:
         if causes:
-            kind = self.target.kind
-            raise errors.Invalid.of(kind.group, kind.kind, name, causes)
+            kind, group = self.target.kind, self.strategy.fault_group
+            raise errors.Invalid.of(kind.group if group is None else group, kind.kind, name, causes)
 
 
 async def create(registry: "Registry", target: Target, sent: Obj, options: WriteOptions) -> Entry:
@@ -134,7 +134,7 @@ async def create(registry: "Registry", target: Target, sent: Obj, options: Write
     for field in _SYSTEM_FIELDS:
         meta.pop(field, None)
     match_namespace(target, meta)
-    if meta.pop("resourceVersion", "") not in ("", "0"):
+    if meta.pop("resourceVersion", "") not in ("", "0") and not options.dry_run:  # found by the storage there
         raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="", code=500)
     metadata.dedupe_owners(meta, options.warnings)
     write.track(obj, None)
@@ -248,9 +248,7 @@ def match_name(target: Target, meta: Mapping[str, Any]) -> None:
         raise errors.BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
     namespace = meta.get("namespace")
     if target.namespace and namespace and namespace != target.namespace:
-        raise errors.BadRequest(
-            f"the namespace of the object ({namespace}) does not match the namespace on the request ({target.namespace})"
-        )
+        raise errors.BadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 
 async def update(registry: "Registry", target: Target, sent: Obj, options: WriteOptions) -> tuple[Entry, bool]:

@@ -181,9 +181,19 @@ async def test_bodies_beyond_the_limit_are_refused(http, namespace):
 
 
 async def test_unknown_resources_are_not_found(http):
-    for path in ("/api/v1/nonsense", "/apis/nonsense/v1/things", "/nonsense", "/api/v1/namespaces/default/pods/p/nonsense"):
+    for path in ("/apis/nonsense/v1/things", "/nonsense"):
         answer = await http.get(path)
         assert (answer.status, answer.body) == (404, b"404 page not found\n"), path
+    for path in ("/api/v1/nonsense", "/api/v1/namespaces/default/pods/p/nonsense", "/api/v1/namespaces/default/nodes"):
+        answer = await http.get(path)
+        assert (answer.status, answer.json["reason"]) == (404, "NotFound"), path
+
+
+async def test_a_method_of_the_other_sort_of_url_is_not_allowed(http, namespace):
+    collection = MAPS.format(namespace)
+    for method, path in (("POST", f"{collection}/a"), ("PUT", collection), ("PATCH", collection)):
+        answer = await http(method, path)
+        assert (answer.status, answer.json["reason"]) == (405, "MethodNotAllowed"), (method, path)
 
 
 async def test_verbs_that_a_kind_lacks_are_not_allowed(http):

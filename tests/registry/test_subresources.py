@@ -164,11 +164,20 @@ async def test_ephemeral_containers_are_added_and_nothing_else_changes(cluster: 
 
 
 async def test_a_resize_changes_resources_only(cluster: Cluster, pod: Make) -> None:
-    await cluster.create("pods", pod())
+    made = pod()
+    made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "50m"}}
+    await cluster.create("pods", made)
     patch = b'{"spec":{"containers":[{"name":"web","image":"other","resources":{"requests":{"cpu":"100m"}}}]}}'
     changed = await cluster.patch("pods", "web", patch, "strategic", subresource="resize")
     [container] = changed["spec"]["containers"]
     assert (container["image"], container["resources"]) == ("web:1", {"requests": {"cpu": "100m"}})
+
+
+async def test_a_resize_keeps_the_quality_of_service(cluster: Cluster, pod: Make) -> None:
+    await cluster.create("pods", pod())
+    patch = b'{"spec":{"containers":[{"name":"web","resources":{"requests":{"cpu":"100m"}}}]}}'
+    with pytest.raises(errors.Invalid, match="Pod QOS Class may not change"):
+        await cluster.patch("pods", "web", patch, "strategic", subresource="resize")
 
 
 async def test_the_spec_of_a_pod_does_not_change(cluster: Cluster, pod: Make) -> None:

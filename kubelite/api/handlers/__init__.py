@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kubelite.api.requests import Reply, Request, Streamed
-from kubelite.meta.errors import MethodNotAllowed
+from kubelite.meta.errors import MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
     from kubelite.api.app import Api
@@ -50,6 +50,10 @@ _SPECIAL = {
     ("authorization.k8s.io", "selfsubjectrulesreviews", ""): "reviews",
     ("", "componentstatuses", ""): "componentstatuses",
 }
+_ENDPOINTS_DEPRECATED = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+#: Verbs of a collection's URL, and those that a method on the other sort of URL is taken for.
+_COLLECTION_VERBS = frozenset(("create", "list", "watch", "deletecollection"))
+_NAMED_OR_NOT = frozenset(("create", "update", "patch"))
 _CLUSTER_WIDE_VERBS = frozenset(("list", "watch"))
 _loaded: dict[str, Handler] = {}
 
@@ -63,25 +67,31 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
     if kind is None:
         if api.aggregated is not None and (reply := await api.aggregated(request)) is not None:
             return reply
-        return NOT_FOUND
+        return _absent(api, info.group)
     request.kind = kind
+    if kind.plural == "endpoints" and not kind.group:
+        request.warnings.append(_ENDPOINTS_DEPRECATED)
     if not kind.namespaced:
         # The scope of the URL must be the kind's (CVE-2019-11247); a Namespace's own name stands where others have theirs.
         if info.namespace and not (kind.plural == "namespaces" and not kind.group):
-            return NOT_FOUND
+            return _absent(api, info.group)
     elif not info.namespace and info.verb not in _CLUSTER_WIDE_VERBS:
-        if info.name:
-            return NOT_FOUND
+        if info.name or kind.custom:
+            return _absent(api, info.group)
         raise not_allowed()
     if info.subresource:
         subresource = kind.subresources.get(info.subresource)
         if subresource is None or not info.name:
-            return NOT_FOUND
+            if kind.custom and info.name and info.subresource in ("status", "scale"):
+                raise NotFound.of(kind.group, kind.plural, info.name)
+            return _absent(api, info.group)
         verbs = subresource.verbs
     else:
         verbs = kind.verbs
         if info.parts:
-            return NOT_FOUND
+            return _absent(api, info.group)
+        if bool(info.name) != (info.verb not in _COLLECTION_VERBS) and info.verb in _NAMED_OR_NOT:
+            raise not_allowed()
     special = _SPECIAL.get((kind.group, kind.plural, info.subresource))
     if special is not None:
         return await (_loaded.get(special) or _load(special))(api, request, kind)
@@ -89,6 +99,17 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
         raise not_allowed()
     verb = _VERBS[info.verb]
     return await (_loaded.get(verb) or _load(verb))(api, request, kind)
+
+
+def _absent(api: "Api", group: str) -> Reply:
+    """The answer to what is not served: within the groups of Kubernetes' own kinds a Status, else a text.
+
+    Raises:
+        NotFound: the group has kinds of Kubernetes' own.
+    """
+    if any(kind.group == group and not kind.custom for kind in api.kinds):
+        raise NotFound("the server could not find the requested resource")
+    return NOT_FOUND
 
 
 def not_allowed() -> MethodNotAllowed:

@@ -6,7 +6,7 @@ Source: apimachinery meta/v1 types and validation (ValidateCreateOptions and its
 from typing import Any, cast
 
 from kubelite.api.requests import Query, Request, is_true
-from kubelite.meta.errors import BadRequest, Cause, Invalid, forbidden, invalid, not_supported, required, too_long
+from kubelite.meta.errors import BadRequest, Cause, Invalid, forbidden, format_value, invalid, not_supported, required, too_long
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions, ListOptions, WriteOptions
 
@@ -27,9 +27,9 @@ def integer(query: Query, name: str) -> int | None:
     try:
         value = int(text)
     except ValueError as e:
-        raise BadRequest(f'invalid query parameter {name}: strconv.ParseInt: parsing "{text}": invalid syntax') from e
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from e
     if not -(2**63) <= value < 2**63:
-        raise BadRequest(f'invalid query parameter {name}: strconv.ParseInt: parsing "{text}": value out of range')
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": value out of range')
     return value
 
 
@@ -51,8 +51,10 @@ def write_options(request: Request, options_kind: str, *, applies: bool = False)
     manager = first(query, "fieldManager")
     if len(manager) > _FIELD_MANAGER_LIMIT:
         causes.append(too_long("fieldManager", _FIELD_MANAGER_LIMIT))
-    if not all(c.isprintable() for c in manager):
-        causes.append(invalid("fieldManager", manager, "should not contain non-printable characters"))
+    unprintable = [(index, c) for index, c in enumerate(manager) if not c.isprintable()]
+    if unprintable:
+        index, c = unprintable[0]
+        causes.append(invalid("fieldManager", manager, f"invalid character U+{ord(c):04X} (at position {index})"))
     if applies and not manager:
         causes.append(required("fieldManager", "is required for apply patch"))
     force = is_true(query.get("force"))
@@ -75,7 +77,9 @@ def write_options(request: Request, options_kind: str, *, applies: bool = False)
 
 
 def _dry_run(values: "list[str] | tuple[str, ...]", causes: list[Cause]) -> bool:
-    causes += [not_supported("dryRun", value, ("All",)) for value in values if value != "All"]
+    if any(value != "All" for value in values):
+        text = f'Unsupported value: {format_value(list(values))}: supported values: "All"'
+        causes.append(Cause("dryRun", "FieldValueNotSupported", text))
     return bool(values)
 
 
@@ -99,9 +103,7 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
         uid = revision = ""
         ignore = is_true(query.get("ignoreStoreReadErrorWithClusterBreakingPotential"))
     if policy and policy not in _PROPAGATION:
-        causes.append(
-            invalid("propagationPolicy", policy, f"must be one of {', '.join(f'{chr(34)}{p}{chr(34)}' for p in _PROPAGATION)}")
-        )
+        causes.append(not_supported("propagationPolicy", policy, (*_PROPAGATION, "nil")))
     if policy and orphan is not None:
         causes.append(invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"))
     if grace is not None and not isinstance(grace, int):

@@ -46,6 +46,8 @@ class Strategy:
     allow_unconditional_update = True
     #: Delete answers with the object, not with a Status.
     returns_deleted = False
+    #: Where faults are told to be of another group than the kind's own.
+    fault_group: str | None = None
     #: What happens to dependents where a delete does not say.
     orphaning: Orphaning = "delete"
     #: metadata.generation is kept: 1 at the start, one more when what `generation_paths` name changes.

@@ -15,7 +15,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.strategies.pods import mirror_service_account
+from kubelite.registry.strategies.pods import normalize_spec
 from kubelite.registry.validation import events, metadata, networking, nodes, pods, quotas, storage
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
@@ -108,6 +108,14 @@ class NodeStrategy(Strategy):
     def prepare_create(self, request: Request, obj: Obj) -> None:
         """A kubelet registers itself with a status, so it is not dropped."""
         obj.setdefault("status", {})
+
+    def normalize(self, obj: Obj) -> None:
+        """The first of the pods' ranges stands in a field of its own too, which wins."""
+        spec = obj.get("spec") or {}
+        if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:
+            spec["podCIDRs"] = [spec["podCIDR"]]
+        elif spec.get("podCIDRs") and not spec.get("podCIDR"):
+            spec["podCIDR"] = spec["podCIDRs"][0]
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return nodes.check_node(obj)
@@ -229,12 +237,10 @@ class EndpointsStrategy(Strategy):
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return networking.check_endpoints(obj)
 
-    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
-        return ("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",)
-
 
 class EventStrategy(Strategy):
     allow_create_on_update = True
+    fault_group = ""  # events of both groups are the core group's within
     orphaning = "unsupported"
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
@@ -277,7 +283,7 @@ class PodTemplateStrategy(Strategy):
     generation_paths = ("template",)
 
     def normalize(self, obj: Obj) -> None:
-        mirror_service_account((obj.get("template") or {}).get("spec"))
+        normalize_spec((obj.get("template") or {}).get("spec"))
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return pods.check_template(obj.get("template") or {}, "template")

@@ -55,6 +55,11 @@ class LeaseStrategy(Strategy):
     allow_create_on_update = True
     allow_unconditional_update = False
 
+    def normalize(self, obj: Obj) -> None:
+        """The fields of coordinated leader election are alpha in 1.34 (KEP-4355) and not kept."""
+        for field in ("strategy", "preferredHolder"):
+            (obj.get("spec") or {}).pop(field, None)
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         spec = obj.get("spec") or {}
         causes = []
@@ -220,6 +225,9 @@ class EndpointSliceStrategy(Strategy):
             return [errors.invalid("addressType", new.get("addressType"), IMMUTABLE)]
         return self.validate(request, new)
 
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        return ("spec.addressType: FQDN endpoints are deprecated",) if new.get("addressType") == "FQDN" else ()
+
 
 class PriorityClassStrategy(Strategy):
     has_generation = True
@@ -301,6 +309,9 @@ class DriverStrategy(Strategy):
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         if new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def normalize(self, obj: Obj) -> None:
+        (obj.get("spec") or {}).pop("nodeAllocatableUpdatePeriodSeconds", None)  # KEP-4876 is off in 1.34
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return csi.check_driver(obj)

@@ -11,7 +11,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import pods
+from kubelite.registry.validation import pods, statuses
 
 _QOS_RESOURCES = ("cpu", "memory")
 
@@ -27,11 +27,13 @@ class PodStrategy(Strategy):
         return super().reset_fields(subresource)
 
     def normalize(self, obj: Obj) -> None:
-        mirror_service_account(obj.get("spec"))
+        normalize_spec(obj.get("spec"))
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
         spec = obj.setdefault("spec", {})
-        mirror_service_account(spec)
+        normalize_spec(spec)
+        if spec.get("terminationGracePeriodSeconds", 0) < 0:
+            spec["terminationGracePeriodSeconds"] = 1
         obj["metadata"]["generation"] = 1
         status: Obj = {"phase": "Pending", "qosClass": qos_class(spec)}
         if spec.get("schedulingGates"):
@@ -114,7 +116,9 @@ class PodStrategy(Strategy):
             case "ephemeralcontainers":
                 return pods.check_ephemeral_update(new, old)
             case "resize":
-                return pods.check_spec(new["spec"], "spec", is_pod=True)
+                return pods.check_spec(new["spec"], "spec", is_pod=True) + _check_quality(new, old)
+            case "status":
+                return statuses.check_pod(new)
         return []
 
     def warnings(self, request: Request, new: Obj, old: Obj | None) -> Iterable[str]:  # type: ignore[override]
@@ -138,6 +142,14 @@ class PodStrategy(Strategy):
         return 1 if period < 0 else int(period)
 
 
+def _check_quality(new: Obj, old: Obj) -> list[Cause]:
+    """A resized pod keeps its quality of service."""
+    before = (old.get("status") or {}).get("qosClass") or qos_class(old["spec"])
+    if qos_class(new["spec"]) == before:
+        return []
+    return [errors.invalid("spec", before, "Pod QOS Class may not change as a result of resizing")]
+
+
 def _resized(container: Obj, asked: Obj) -> Obj:
     changed = dict(container)
     for field in ("resources", "resizePolicy"):
@@ -148,10 +160,14 @@ def _resized(container: Obj, asked: Obj) -> Obj:
     return changed
 
 
-def mirror_service_account(spec: Obj | None) -> None:
-    """A pod's spec has its service account under an old and a new name."""
+def normalize_spec(spec: Obj | None) -> None:
+    """A pod's spec has its service account under an old and a new name; fields of features that are off are not kept."""
     if not isinstance(spec, dict):
         return
+    for container in spec.get("containers") or ():
+        if isinstance(container, dict):  # KEP-5307 is alpha in 1.34
+            container.pop("restartPolicy", None)
+            container.pop("restartPolicyRules", None)
     name = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if name:
         spec["serviceAccountName"] = spec["serviceAccount"] = name

@@ -12,7 +12,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.allocators import Allocators, Full, Taken, Transaction, node_ports
 from kubelite.registry.strategies import Finish, Request, Strategy
-from kubelite.registry.validation import metadata, services
+from kubelite.registry.validation import metadata, services, statuses
 
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
@@ -48,6 +48,8 @@ class ServiceStrategy(Strategy):
             _drop_dependent(new["spec"], old["spec"])
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource == "status":
+            return statuses.check_service(new)
         if request.subresource:
             return []
         return _check_cluster_ips(new["spec"], old["spec"]) + self.validate(request, new)

@@ -10,7 +10,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, get
-from kubelite.registry.strategies.pods import mirror_service_account
+from kubelite.registry.strategies.pods import normalize_spec
 from kubelite.registry.validation import fields, statuses, workloads
 
 #: Counts the changes of a daemon set's template.
@@ -24,7 +24,7 @@ class _Templated(Strategy):
     has_generation = True
 
     def normalize(self, obj: Obj) -> None:
-        mirror_service_account(get(obj, "spec", "template", "spec"))
+        normalize_spec(get(obj, "spec", "template", "spec"))
 
 
 class ReplicationControllerStrategy(_Templated):
@@ -206,7 +206,7 @@ class CronJobStrategy(Strategy):
     initial_status: ClassVar[Obj | None] = {}
 
     def normalize(self, obj: Obj) -> None:
-        mirror_service_account(get(obj, "spec", "jobTemplate", "spec", "template", "spec"))
+        normalize_spec(get(obj, "spec", "jobTemplate", "spec", "template", "spec"))
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_cron_job(obj)

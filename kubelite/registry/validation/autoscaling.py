@@ -6,7 +6,7 @@ Source: kubernetes pkg/apis/autoscaling/validation, v1.34.
 from collections.abc import Mapping
 from typing import Any
 
-from kubelite.meta import errors, names
+from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
@@ -31,17 +31,12 @@ def check_autoscaler(obj: Obj) -> list[Cause]:
         causes.append(errors.invalid("spec.maxReplicas", most, "must be greater than 0"))
     if least is not None and most < least:
         causes.append(errors.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    ref = spec.get("scaleTargetRef") or {}
-    for field in ("kind", "name"):
-        value = ref.get(field, "")
-        if not value:
-            causes.append(errors.required(f"spec.scaleTargetRef.{field}"))
-        causes += fields.invalid_if(names.path_segment(value), f"spec.scaleTargetRef.{field}", value)
-    version = ref.get("apiVersion", "")
-    if "/" not in version and not (version == "v1" and ref.get("kind") == "ReplicationController"):
-        path = "spec.scaleTargetRef.apiVersion"
-        causes.append(errors.invalid(path, version, "apiVersion must specify API group"))
-    for index, metric in enumerate(spec.get("metrics") or ()):
+    causes += _check_reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
+    metrics = spec.get("metrics") or ()
+    if least == 0 and not any(metric.get("type") in ("Object", "External") for metric in metrics):
+        text = "must specify at least one Object or External metric to support scaling to zero replicas"
+        causes.append(errors.forbidden("spec.metrics", text))
+    for index, metric in enumerate(metrics):
         causes += _check_metric(metric, f"spec.metrics[{index}]")
     behavior = spec.get("behavior") or {}
     for direction in ("scaleUp", "scaleDown"):
@@ -52,16 +47,89 @@ def check_autoscaler(obj: Obj) -> list[Cause]:
 
 def _check_metric(metric: Mapping[str, Any], path: str) -> list[Cause]:
     kind = metric.get("type", "")
+    causes = [] if kind else [errors.required(f"{path}.type", "must specify a metric source type")]
     if kind not in _SOURCES:
-        return [errors.not_supported(f"{path}.type", kind, _SOURCES)]
-    wanted = _SOURCES[kind]
-    text = "must populate information for the given metric source"
-    causes = [] if metric.get(wanted) is not None else [errors.required(f"{path}.{wanted}", text)]
-    causes += [
-        errors.forbidden(f"{path}.{other}", "must populate the given metric source only")
-        for other in _SOURCES.values()
-        if other != wanted and metric.get(other) is not None
-    ]
+        causes.append(errors.not_supported(f"{path}.type", kind, _SOURCES))
+    given = [source for source in _SOURCES.values() if metric.get(source) is not None]
+    if given:
+        causes += _check_source(given[0], metric[given[0]], f"{path}.{given[0]}")
+    wanted = _SOURCES.get(kind, "")
+    if wanted and wanted not in given:
+        text = "must populate information for the given metric source"
+        causes.append(errors.required(f"{path}.{wanted}", text))
+    if len(given) != 1:
+        text = "must populate the given metric source only"
+        causes += [errors.forbidden(f"{path}.{other}", text) for other in given if other != wanted]
+    return causes
+
+
+def _check_source(kind: str, source: Obj, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    target, at = source.get("target") or {}, f"{path}.target"
+    if kind in ("resource", "containerResource"):
+        if not source.get("name"):
+            causes.append(errors.required(f"{path}.name", "must specify a resource name"))
+        if kind == "containerResource" and not source.get("container"):
+            causes.append(errors.required(f"{path}.container", "must specify a container"))
+    else:
+        if kind == "object":
+            causes += _check_reference(source.get("describedObject") or {}, f"{path}.describedObject", empty_group=True)
+        name = (source.get("metric") or {}).get("name", "")
+        if not name:
+            causes.append(errors.required(f"{path}.metric.name", "must specify a metric name"))
+        causes += fields.invalid_if(names.path_segment(name), f"{path}.metric.name", name)
+    return causes + _check_target(target, at) + _check_given(kind, target, at)
+
+
+def _check_given(kind: str, target: Obj, path: str) -> list[Cause]:
+    """The values that a source of a kind needs, and those that exclude each other."""
+    value, average, share = (target.get(f) is not None for f in ("value", "averageValue", "averageUtilization"))
+    if kind in ("resource", "containerResource"):
+        if not share and not average:
+            text = "must set either a target raw value or a target utilization"
+            return [errors.required(f"{path}.averageUtilization", text)]
+        if share and average:
+            return [errors.forbidden(f"{path}.averageValue", "may not set both a target raw value and a target utilization")]
+    elif kind == "pods":
+        if not average:
+            return [errors.required(f"{path}.averageValue", "must specify a positive target averageValue")]
+    elif not value and not average:
+        per = "averageValue" if kind == "object" else "value for metric or a per-pod target"
+        text = f"must set either a target value or {per}" if kind == "object" else f"must set either a target {per}"
+        return [errors.required(f"{path}.averageValue", text)]
+    elif kind == "external" and value and average:
+        return [errors.forbidden(f"{path}.value", "may not set both a target value for metric and a per-pod target")]
+    return []
+
+
+def _check_target(target: Obj, path: str) -> list[Cause]:
+    kind = target.get("type") or ""
+    causes = [] if kind else [errors.required(f"{path}.type", "must specify a metric target type")]
+    if kind not in ("Utilization", "Value", "AverageValue"):
+        causes.append(errors.invalid(f"{path}.type", kind, "must be either Utilization, Value, or AverageValue"))
+    for field in ("value", "averageValue"):
+        amount = target.get(field)
+        if amount is not None and quantities.is_quantity(amount) and quantities.parse(amount) <= 0:
+            causes.append(errors.invalid(f"{path}.{field}", amount, "must be positive"))
+    share = target.get("averageUtilization")
+    if share is not None and share < 1:
+        causes.append(errors.invalid(f"{path}.averageUtilization", share, "must be greater than 0"))
+    return causes
+
+
+def _check_reference(ref: Obj, path: str, empty_group: bool = False) -> list[Cause]:
+    """What is scaled or looked at: any kind, by its name."""
+    causes: list[Cause] = []
+    for field in ("kind", "name"):
+        value = ref.get(field, "")
+        if not value:
+            causes.append(errors.required(f"{path}.{field}"))
+        causes += fields.invalid_if(names.path_segment(value), f"{path}.{field}", value)
+    version = ref.get("apiVersion") or ""
+    if version.count("/") > 1:
+        causes.append(errors.invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
+    elif not empty_group and "/" not in version and not (version == "v1" and ref.get("kind") == "ReplicationController"):
+        causes.append(errors.invalid(f"{path}.apiVersion", version, "apiVersion must specify API group"))
     return causes
 
 

@@ -166,8 +166,23 @@ def _check_common(container: Obj, volumes: Mapping[str, Obj], at: str) -> list[C
         causes += _check_devices(container, volumes, f"{at}.volumeDevices")
     if container.get("resources"):
         causes += check_resources(container["resources"], f"{at}.resources")
+    if container.get("resizePolicy"):
+        causes += _check_resize_policy(container["resizePolicy"], f"{at}.resizePolicy")
     if container.get("securityContext"):
         causes += _check_security(container["securityContext"], f"{at}.securityContext")
+    return causes
+
+
+def _check_resize_policy(policies: Sequence[Obj], path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for i, policy in enumerate(policies):
+        resource = policy.get("resourceName", "")
+        if resource in seen:
+            causes.append(errors.duplicate(f"{path}[{i}]", resource))
+        seen.add(resource)
+        causes += fields.one_of(resource, path, ("cpu", "memory"))
+        causes += fields.one_of(policy.get("restartPolicy"), path, ("NotRequired", "RestartContainer"))
     return causes
 
 

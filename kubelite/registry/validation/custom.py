@@ -57,6 +57,13 @@ def _invalid(path: str, value: Any, text: str) -> Cause:
     return errors.invalid(path, value, f"{path or '<nil>'} in body {text}")
 
 
+def check_value(schema: _Schema, value: Any, path: str, causes: list[Cause]) -> None:
+    """Adds the faults of a single value, such as a default, against its schema."""
+    found: list[Cause] = []
+    _check(schema, value, path, found)
+    causes += [Cause(c.field, c.reason, c.message.replace(f"{path} in body", " in body")) for c in found]
+
+
 def _check(schema: _Schema, value: Any, path: str, causes: list[Cause]) -> None:
     if value is None:
         if not schema.get("nullable") and (schema.get("type") or schema.get("x-kubernetes-int-or-string")):

@@ -155,9 +155,9 @@ def _check_config(config: Obj, path: str) -> list[Cause]:
 
 
 def check_driver(name: str, path: str) -> list[Cause]:
-    if not name:
-        return [errors.required(path)]
-    causes = [errors.too_long(path, MAX_DRIVER)] if len(name) > MAX_DRIVER else []
+    causes = [] if name else [errors.required(path)]
+    if len(name) > MAX_DRIVER:
+        causes.append(errors.too_long(path, MAX_DRIVER))
     return causes + fields.invalid_if(names.dns1123_subdomain(name.lower()), path, name)
 
 

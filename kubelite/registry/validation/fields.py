@@ -23,6 +23,16 @@ def named(value: str, path: str, check: Callable[[str], list[str]] = names.dns11
     return invalid_if(check(value), path, value) if value else [errors.required(path)]
 
 
+def domain_path(value: str, path: str) -> list[Cause]:
+    """`domain/path`, as controllers are named."""
+    if not value:
+        return [errors.required(path)]
+    domain, slash, rest = value.partition("/")
+    if not slash or not domain or not rest:
+        return [errors.invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    return invalid_if(names.dns1123_subdomain(domain), path, domain)
+
+
 def one_of(value: str | None, path: str, allowed: Iterable[str]) -> list[Cause]:
     """A required value of a fixed set."""
     if not value:

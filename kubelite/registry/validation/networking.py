@@ -118,7 +118,35 @@ def check_ingress_class(obj: Obj) -> list[Cause]:
         return [errors.required("spec.controller")]
     if not slash or not path:
         return [errors.invalid("spec.controller", controller, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    return fields.named(domain, "spec.controller", names.dns1123_subdomain)
+    causes = fields.named(domain, "spec.controller", names.dns1123_subdomain)
+    return causes + _check_parameters(spec.get("parameters"), "spec.parameters")
+
+
+def _check_parameters(parameters: Obj | None, path: str) -> list[Cause]:
+    """What a class says to its controller: an object of the cluster or of a namespace."""
+    if parameters is None:
+        return []
+    causes: list[Cause] = []
+    if parameters.get("apiGroup"):
+        group = parameters["apiGroup"]
+        causes += fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group)
+    for field in ("kind", "name"):
+        value = parameters.get(field, "")
+        if not value:
+            causes.append(errors.required(f"{path}.{field}"))
+        causes += fields.invalid_if(names.path_segment(value), f"{path}.{field}", value)
+    scope, namespace, at = parameters.get("scope"), parameters.get("namespace"), f"{path}.namespace"
+    if scope is None:
+        causes.append(errors.required(f"{path}.scope"))
+    elif scope not in ("Cluster", "Namespace"):
+        causes.append(errors.not_supported(f"{path}.scope", scope, ("Cluster", "Namespace")))
+    elif scope == "Namespace" and namespace is None:
+        causes.append(errors.required(at, "`parameters.scope` is set to 'Namespace'"))
+    elif scope == "Namespace":
+        causes += fields.named(namespace or "", at)
+    elif namespace is not None:
+        causes.append(errors.forbidden(at, "`parameters.scope` is set to 'Cluster'"))
+    return causes
 
 
 def check_network_policy(obj: Obj) -> list[Cause]:
@@ -298,6 +326,9 @@ def _check_slice_ports(ports: Sequence[Obj]) -> list[Cause]:
         protocol = port.get("protocol")
         if protocol is not None and protocol not in ("TCP", "UDP", "SCTP"):
             causes.append(errors.not_supported(f"{path}.protocol", protocol, ("SCTP", "TCP", "UDP")))
+        if port.get("appProtocol") is not None:
+            application = port["appProtocol"]
+            causes += fields.invalid_if(names.qualified_name(application), f"{path}.appProtocol", application)
     return causes
 
 
@@ -313,14 +344,23 @@ def _check_endpoint(endpoint: Mapping[str, Any], kind: str, path: str) -> list[C
         if kind == "FQDN":
             causes += fields.named(address.removesuffix("."), at, names.dns1123_subdomain)
             continue
-        faults = check_endpoint_ip(address, at)
-        if not faults and kind in ("IPv4", "IPv6") and f"IPv{ipaddress.ip_address(address).version}" != kind:
-            faults = [errors.invalid(f"{path}.addresses", address, f"must be an {kind} address")]
-        causes += faults
+        if kind in ("IPv4", "IPv6") and _is_ip(address) and f"IPv{ipaddress.ip_address(address).version}" != kind:
+            causes.append(errors.invalid(f"{path}.addresses", address, f"must be an {kind} address"))
+        causes += check_endpoint_ip(address, at)
     if endpoint.get("nodeName") is not None:
         causes += fields.named(endpoint["nodeName"], f"{path}.nodeName", names.dns1123_subdomain)
     if endpoint.get("hostname") is not None:
         causes += fields.named(endpoint["hostname"], f"{path}.hostname")
+    hints = endpoint.get("hints") or {}
+    for field in ("forZones", "forNodes"):
+        seen: set[str] = set()
+        for index, hint in enumerate(hints.get(field) or ()):
+            at, name = f"{path}.hints.{field}[{index}].name", hint.get("name", "")
+            if name in seen:
+                causes.append(errors.duplicate(at, name))
+            seen.add(name)
+            check = names.label_value if field == "forZones" else names.dns1123_subdomain
+            causes += fields.invalid_if(check(name), at, name)
     return causes
 
 

@@ -34,8 +34,30 @@ def check_pod(pod: Obj) -> list[Cause]:
     for field in ("containers", "initContainers"):
         for i, container in enumerate(spec.get(field) or ()):
             causes += containers.check_image_space(container, f"spec.{field}[{i}]")
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    if annotations:
+        causes += _check_apparmor(annotations, spec)
     if spec.get("ephemeralContainers"):
         causes.append(errors.forbidden("spec.ephemeralContainers", "cannot be set on create"))
+    return causes
+
+
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
+
+
+def _check_apparmor(annotations: Mapping[str, str], spec: Obj) -> list[Cause]:
+    """The profiles that annotations of old give to containers."""
+    known = {c.get("name") for f in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(f) or ()}
+    causes: list[Cause] = []
+    for key, profile in annotations.items():
+        if not key.startswith(_APPARMOR):
+            continue
+        path, name = f"metadata.annotations[{key}]", key.removeprefix(_APPARMOR)
+        if name not in known:
+            causes.append(errors.invalid(path, name, "container not found"))
+        if profile not in ("", "runtime/default", "unconfined") and not profile.startswith("localhost/"):
+            text = f"invalid AppArmor profile name: {errors.format_value(profile)}"
+            causes.append(errors.invalid(path, profile, text))
     return causes
 
 
@@ -63,6 +85,7 @@ def check_spec(spec: Obj, path: str, is_pod: bool) -> list[Cause]:
     ephemeral = spec.get("ephemeralContainers")
     if ephemeral:
         causes += containers.check_ephemeral(ephemeral, (*init, *regular), mountable, f"{path}.ephemeralContainers")
+    causes += _check_host(spec, path)
     if spec.get("hostNetwork"):
         causes += _check_host_network_ports(regular, f"{path}.containers", is_pod)
     causes += fields.one_of(spec.get("restartPolicy"), f"{path}.restartPolicy", RESTART_POLICIES)
@@ -95,6 +118,35 @@ def check_spec(spec: Obj, path: str, is_pod: bool) -> list[Cause]:
         causes += fields.one_of(preemption, f"{path}.preemptionPolicy", ("Never", "PreemptLowerPriority"))
     if spec.get("overhead"):
         causes += containers.check_resources({"limits": spec["overhead"]}, f"{path}.overhead")
+    return causes
+
+
+def _check_host(spec: Obj, path: str) -> list[Cause]:
+    """What a pod shares with its node, which system it is for, and its resource claims."""
+    causes: list[Cause] = []
+    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
+        text = "ShareProcessNamespace and HostPID cannot both be enabled"
+        causes.append(errors.invalid(f"{path}.securityContext.shareProcessNamespace", True, text))
+    if spec.get("hostUsers") is False:
+        shared = [field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
+        causes += [errors.forbidden(f"{path}.{field}", "when `hostUsers` is false") for field in shared]
+    system = spec.get("os")
+    if system is not None:
+        if not system.get("name"):
+            causes.append(errors.required(f"{path}.os.name", "cannot be empty"))
+        elif system["name"] not in ("linux", "windows"):
+            causes.append(errors.not_supported(f"{path}.os", system["name"], ("linux", "windows")))
+    claims = spec.get("resourceClaims") or []
+    for i, claim in enumerate(claims):
+        at, name = f"{path}.resourceClaims[{i}]", claim.get("name", "")
+        causes += fields.named(name, f"{at}.name")
+        if any(other.get("name", "") == name for other in claims[:i]):
+            causes.append(errors.duplicate(f"{at}.name", name))
+        given = [f for f in ("resourceClaimName", "resourceClaimTemplateName") if claim.get(f) is not None]
+        if len(given) != 1:
+            text = "at most" if given else "must specify"
+            text = f"{text} one of `resourceClaimName`, `resourceClaimTemplateName`" + (" may be specified" if given else "")
+            causes.append(errors.invalid(at, claim, text))
     return causes
 
 
@@ -210,9 +262,6 @@ def _check_security(security: Obj, spec: Obj, path: str) -> list[Cause]:
         causes += fields.user_or_group_id(security.get(name), f"{path}.{name}")
     for i, group in enumerate(security.get("supplementalGroups") or ()):
         causes += fields.user_or_group_id(group, f"{path}.supplementalGroups[{i}]")
-    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
-        text = "ShareProcessNamespace and HostPID cannot both be enabled"
-        causes.append(errors.invalid(f"{path}.shareProcessNamespace", True, text))
     seen: set[str] = set()
     for i, sysctl in enumerate(security.get("sysctls") or ()):
         at, name = f"{path}.sysctls[{i}].name", sysctl.get("name", "")
@@ -256,8 +305,7 @@ def _check_dns(spec: Obj, path: str) -> list[Cause]:
         causes.append(errors.invalid(f"{path}.searches", searches, text))
     for i, search in enumerate(searches):
         if search != ".":
-            plain = search.removesuffix(".").replace("_", "-")
-            causes += fields.invalid_if(names.dns1123_subdomain(plain), f"{path}.searches[{i}]", search)
+            causes += fields.invalid_if(names.dns1123_search(search.removesuffix(".")), f"{path}.searches[{i}]", search)
     for i, option in enumerate(config.get("options") or ()):
         if not option.get("name"):
             causes.append(errors.required(f"{path}.options[{i}]", "must not be empty"))
@@ -287,7 +335,7 @@ def _check_scheduling_gates(gates: Sequence[Obj], path: str) -> list[Cause]:
 def _check_spread(constraints: Sequence[Obj], path: str) -> list[Cause]:
     causes: list[Cause] = []
     actions = ("DoNotSchedule", "ScheduleAnyway")
-    seen: set[tuple[str, str]] = set()
+    seen = [(c.get("topologyKey", ""), c.get("whenUnsatisfiable", "")) for c in constraints]
     for i, constraint in enumerate(constraints):
         at = f"{path}[{i}]"
         key, action = constraint.get("topologyKey", ""), constraint.get("whenUnsatisfiable", "")
@@ -296,9 +344,9 @@ def _check_spread(constraints: Sequence[Obj], path: str) -> list[Cause]:
             causes.append(errors.required(f"{at}.topologyKey", "can not be empty"))
         if action not in actions:
             causes.append(errors.not_supported(f"{at}.whenUnsatisfiable", action, actions))
-        if (key, action) in seen:
-            causes.append(errors.duplicate(f"{at}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
-        seen.add((key, action))
+        if (key, action) in seen[:i]:  # upstream blames the first one
+            first = f"{path}[{seen.index((key, action))}]"
+            causes.append(errors.duplicate(f"{first}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
         domains = constraint.get("minDomains")
         causes += fields.positive(domains, f"{at}.minDomains")
         if domains is not None and action != "DoNotSchedule":

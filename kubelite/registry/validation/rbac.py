@@ -27,7 +27,10 @@ def check_role(obj: Obj, namespaced: bool) -> list[Cause]:
             text = "at least one clusterRoleSelector required if aggregationRule is non-nil"
             causes.append(errors.required(path, text))
         for index, selector in enumerate(chosen):
-            causes += fields.label_selector(selector, f"{path}[{index}]")
+            faults = fields.label_selector(selector, f"{path}[{index}]")
+            causes += faults
+            if faults:
+                causes.append(errors.invalid(f"{path}[{index}]", selector, "invalid label selector."))
     return causes
 
 

@@ -16,6 +16,8 @@ _EXTERNAL_TYPES = ("NodePort", "LoadBalancer")
 _IP_TEXT = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 MAX_AFFINITY_S = 86400
 
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+
 
 def is_externally_accessible(spec: Obj) -> bool:
     """Whether anything outside the cluster can reach the service, so that its external traffic policy matters."""
@@ -136,6 +138,8 @@ def _check_load_balancer(spec: Obj, kind: str) -> list[Cause]:
         causes.append(errors.forbidden("spec.LoadBalancerSourceRanges", text))
     for index, cidr in enumerate(ranges):
         try:
+            if "/" not in cidr:
+                raise ValueError("an address, not a network")
             ipaddress.ip_network(cidr.strip(), strict=False)
         except ValueError:
             example = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
@@ -144,6 +148,9 @@ def _check_load_balancer(spec: Obj, kind: str) -> list[Cause]:
         causes.append(errors.forbidden("spec.allocateLoadBalancerNodePorts", text))
     if spec.get("loadBalancerClass") is not None and kind != "LoadBalancer":
         causes.append(errors.forbidden("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"))
+    elif spec.get("loadBalancerClass") is not None:
+        name = spec["loadBalancerClass"]
+        causes += fields.invalid_if(names.qualified_name(name), "spec.loadBalancerClass", name)
     return causes
 
 
@@ -162,4 +169,7 @@ def _check_traffic(spec: Obj, kind: str) -> list[Cause]:
     internal = spec.get("internalTrafficPolicy")
     if internal is not None and internal not in ("Cluster", "Local"):
         causes.append(errors.not_supported("spec.internalTrafficPolicy", internal, ("Cluster", "Local")))
+    distribution = spec.get("trafficDistribution")
+    if distribution is not None and distribution not in _DISTRIBUTIONS:
+        causes.append(errors.not_supported("spec.trafficDistribution", distribution, _DISTRIBUTIONS))
     return causes

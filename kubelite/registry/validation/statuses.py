@@ -75,6 +75,23 @@ def check_load_balancer(obj: Obj) -> list[Cause]:
     return causes
 
 
+def check_service(obj: Obj) -> list[Cause]:
+    path = "status.loadBalancer.ingress"
+    entries = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    if entries and obj["spec"].get("type") != "LoadBalancer":
+        return [errors.forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")]
+    causes = check_load_balancer(obj)
+    for index, entry in enumerate(entries):
+        mode, at = entry.get("ipMode"), f"{path}[{index}].ipMode"
+        if mode is None and entry.get("ip"):
+            causes.append(errors.required(at, "must be specified when `ip` is set"))
+        elif mode is not None and not entry.get("ip"):
+            causes.append(errors.forbidden(at, "may not be specified when `ip` is not set"))
+        elif mode is not None and mode not in ("Proxy", "VIP"):
+            causes.append(errors.not_supported(at, mode, ("Proxy", "VIP")))
+    return causes
+
+
 def is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

@@ -123,7 +123,8 @@ def check_claim_update(new: Obj, old: Obj) -> list[Cause]:
     causes: list[Cause] = []
     if now != was:
         text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        causes.append(errors.forbidden("spec", text))
+        changed = "\n".join(f"  {k}: changed" for k in sorted({*now, *was}) if now.get(k) != was.get(k))
+        causes.append(errors.forbidden("spec", f"{text}\n{changed}"))
     after = ((new["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
     before = ((old["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
     held = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
@@ -146,6 +147,9 @@ def check_volume(obj: Obj) -> list[Cause]:
         text = f'Unsupported value: {errors.format_value(capacity)}: supported values: "storage"'
         causes.append(Cause("spec.capacity", "FieldValueNotSupported", text))
     elif quantities.parse(capacity["storage"]) <= 0:
+        if quantities.parse(capacity["storage"]) < 0:
+            text = f"Invalid value: {capacity['storage']}: must be a valid resource quantity"
+            causes.append(Cause("spec.capacity[storage]", "FieldValueInvalid", text))
         causes.append(errors.invalid("spec.capacity[storage]", capacity["storage"], "must be greater than zero"))
     sources = [name for name in _SOURCES if spec.get(name) is not None]
     if not sources:

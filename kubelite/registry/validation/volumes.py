@@ -21,6 +21,19 @@ HOST_PATH_TYPES = (
     "FileOrCreate",
     "Socket",
 )
+#: The source that is taken for the volume's own where there are several.
+_ORDER = (
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "secret",
+    "nfs",
+    "iscsi",
+    "persistentVolumeClaim",
+    "downwardAPI",
+    "configMap",
+    "projected",
+)
 VOLUME_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
 
 
@@ -41,6 +54,7 @@ def check(volumes: Iterable[Obj], path: str) -> list[Cause]:
 
 def _check_source(volume: Obj, at: str) -> list[Cause]:
     sources = [name for name, value in volume.items() if name != "name" and value is not None]
+    sources.sort(key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     if not sources:
         return [errors.required(at, "must specify a volume type")]
     causes = [errors.forbidden(f"{at}.{name}", "may not specify more than 1 volume type") for name in sources[1:]]

@@ -14,7 +14,7 @@ from cronsim import CronSim, CronSimError
 from kubelite.meta import errors, names, selectors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields, pods
+from kubelite.registry.validation import fields, pods, storage
 
 _PERCENT = re.compile(r"[0-9]+%")
 _NO_MATCH = "`selector` does not match template `labels`"
@@ -109,6 +109,12 @@ def check_stateful_set(obj: Obj) -> list[Cause]:
     causes += fields.non_negative(spec.get("replicas"), "spec.replicas")
     causes += fields.non_negative(spec.get("minReadySeconds"), "spec.minReadySeconds")
     causes += fields.non_negative((spec.get("ordinals") or {}).get("start"), "spec.ordinals.start")
+    name = obj["metadata"].get("name", "")
+    if len(name) > names.LABEL_MAX:
+        causes.append(errors.invalid("metadata.name", name, names.too_long(names.LABEL_MAX)))
+    for i, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        for cause in storage.check_claim(claim):
+            causes.append(Cause(f"spec.volumeClaimTemplates[{i}].{cause.field}", cause.reason, cause.message))
     causes += _check_selector(spec, "statefulset")
     causes += _check_template(spec)
     return causes + _always_restarts(spec.get("template") or {}, "StatefulSet", "spec.template")
@@ -175,6 +181,7 @@ def check_controller_revision(obj: Obj) -> list[Cause]:
 def check_job(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
     causes = check_job_spec(spec, "spec")
+    causes += _check_generated(obj)
     if spec.get("selector") is None:
         causes.append(errors.required("spec.selector"))
     elif not _matches(spec):
@@ -186,6 +193,23 @@ def check_job(obj: Obj) -> list[Cause]:
             text = f"will not able to create pod with invalid DNS label: {host}"
             causes.append(errors.invalid("metadata.name", obj["metadata"].get("name", ""), text))
     return causes
+
+
+def _check_generated(job: Obj) -> list[Cause]:
+    """Unless it is told otherwise, a job selects what the server labelled for it."""
+    spec, meta = job["spec"], job["metadata"]
+    if spec.get("manualSelector") or spec.get("selector") is None:
+        return []
+    uid, name = meta.get("uid", ""), meta.get("name", "")
+    own = {
+        "controller-uid": uid,
+        "job-name": name,
+        "batch.kubernetes.io/controller-uid": uid,
+        "batch.kubernetes.io/job-name": name,
+    }
+    if selectors.from_object(spec["selector"]).matches(own):
+        return []
+    return [errors.invalid("spec.selector", spec["selector"], "`selector` not auto-generated")]
 
 
 def check_job_update(new: Obj, old: Obj) -> list[Cause]:
@@ -255,7 +279,9 @@ def check_job_spec(spec: Obj, path: str) -> list[Cause]:
         allowed = ("Failed", "TerminatingOrFailed")
         causes.append(errors.not_supported(f"{path}.podReplacementPolicy", replacement, allowed))
     if spec.get("successPolicy") is not None and indexed:
-        causes += _check_success_policy(spec["successPolicy"], f"{path}.successPolicy")
+        causes += _check_success_policy(spec["successPolicy"], spec.get("completions") or 0, f"{path}.successPolicy")
+    if spec.get("managedBy") is not None:
+        causes += fields.domain_path(spec["managedBy"], f"{path}.managedBy")
     template = spec.get("template") or {}
     causes += pods.check_template(template, f"{path}.template")
     policy = (template.get("spec") or {}).get("restartPolicy")
@@ -320,7 +346,7 @@ def _check_exit_codes(codes: Obj, known: set[Any], path: str) -> list[Cause]:
     return causes
 
 
-def _check_success_policy(policy: Obj, path: str) -> list[Cause]:
+def _check_success_policy(policy: Obj, completions: int, path: str) -> list[Cause]:
     rules = policy.get("rules") or ()
     if not rules:
         text = "at least one rules must be specified when the successPolicy is specified"
@@ -332,8 +358,54 @@ def _check_success_policy(policy: Obj, path: str) -> list[Cause]:
         if rule.get("succeededCount") is None and rule.get("succeededIndexes") is None:
             text = "at least one of succeededCount or succeededIndexes must be specified"
             causes.append(errors.required(f"{path}.rules[{i}]", text))
-        causes += fields.positive(rule.get("succeededCount"), f"{path}.rules[{i}].succeededCount")
+        causes += _check_success_rule(rule, completions, f"{path}.rules[{i}]")
     return causes
+
+
+def _check_success_rule(rule: Obj, completions: int, path: str) -> list[Cause]:
+    indexes, count = rule.get("succeededIndexes"), rule.get("succeededCount")
+    causes: list[Cause] = []
+    total = 0
+    if indexes is not None:
+        try:
+            total = _count_indexes(indexes, completions)
+        except ValueError as e:
+            text = f"error parsing succeededIndexes: {e}"
+            causes.append(errors.invalid(f"{path}.succeededIndexes", indexes, text))
+    at = f"{path}.succeededCount"
+    causes += fields.non_negative(count, at)
+    if count is not None and count > completions:
+        text = f"must be less than or equal to {completions} (the number of specified completions)"
+        causes.append(errors.invalid(at, count, text))
+    if count is not None and indexes is not None and count > total:
+        text = f"must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+        causes.append(errors.invalid(at, count, text))
+    return causes
+
+
+def _count_indexes(text: str, completions: int) -> int:
+    """How many indexes `0,2-4` names. Raises ValueError where it can't be read."""
+    total, last = 0, -1
+    for interval in text.split(",") if text else ():
+        parts = interval.split("-")
+        if len(parts) > 2:
+            raise ValueError(
+                f'the fragment "{interval}" violates the requirement that an index interval can have at most two parts'
+            )
+        ends = []
+        for part in parts:
+            if not part.isascii() or not part.isdigit():
+                raise ValueError(f'cannot convert string to integer for index: "{part}"')
+            if int(part) >= completions:
+                raise ValueError(f'too large index: "{part}"')
+            ends.append(int(part))
+        if len(ends) == 2 and ends[0] >= ends[1]:
+            raise ValueError(f"non-increasing order, previous: {ends[0]}, current: {ends[1]}")
+        if last >= ends[0]:
+            raise ValueError(f"non-increasing order, previous: {last}, current: {ends[0]}")
+        total += ends[-1] - ends[0] + 1
+        last = ends[-1]
+    return total
 
 
 def check_cron_job(obj: Obj) -> list[Cause]:
@@ -360,6 +432,9 @@ def check_cron_job(obj: Obj) -> list[Cause]:
     job = (spec.get("jobTemplate") or {}).get("spec") or {}
     if job.get("selector") is not None:
         causes.append(errors.invalid("spec.jobTemplate.spec.selector", job["selector"], "`selector` will be auto-generated"))
+    if job.get("manualSelector"):
+        text = 'Unsupported value: true: supported values: "nil", "false"'
+        causes.append(Cause("spec.jobTemplate.spec.manualSelector", "FieldValueNotSupported", text))
     return causes + check_job_spec(job, "spec.jobTemplate.spec")
 
 
@@ -384,8 +459,18 @@ def _check_schedule(schedule: str) -> list[Cause]:
     try:
         CronSim(_MACROS.get(schedule, schedule.replace("?", "*")), datetime.now(UTC))
     except CronSimError as e:
-        return [errors.invalid("spec.schedule", schedule, str(e))]
+        return [errors.invalid("spec.schedule", schedule, _out_of_range(fields_given) or str(e))]
     return []
+
+
+def _out_of_range(given: Sequence[str]) -> str:
+    """The text for a plain number that its field can't have, empty where the fault is another."""
+    for text, (low, high) in zip(given, ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6)), strict=False):
+        if text.isdigit() and int(text) > high:
+            return f"end of range ({int(text)}) above maximum ({high}): {text}"
+        if text.isdigit() and int(text) < low:
+            return f"beginning of range ({int(text)}) below minimum ({low}): {text}"
+    return ""
 
 
 def _check_zone(zone: str) -> list[Cause]:
@@ -404,16 +489,20 @@ def _check_zone(zone: str) -> list[Cause]:
 def _check_selector(spec: Obj, noun: str) -> list[Cause]:
     selector = spec.get("selector")
     if selector is None:
-        return [errors.required("spec.selector")]
+        return [] if noun == "daemonset" else [errors.required("spec.selector")]
     causes = fields.label_selector(selector, "spec.selector")
+    if noun == "deployment" and causes:
+        causes.append(errors.invalid("spec.selector", selector, "invalid label selector"))
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
         causes.append(errors.invalid("spec.selector", selector, f"empty selector is invalid for {noun}"))
     return causes
 
 
 def _matches(spec: Obj) -> bool:
+    """Whether the selector takes the template's labels; none takes nothing."""
+    selector = spec.get("selector")
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-    return selectors.from_object(spec.get("selector") or {}).matches(labels)
+    return selector is not None and selectors.from_object(selector).matches(labels)
 
 
 def _check_template(spec: Obj) -> list[Cause]:
@@ -421,8 +510,10 @@ def _check_template(spec: Obj) -> list[Cause]:
     if template is None:
         return [errors.required("spec.template")]
     causes: list[Cause] = []
-    selector = spec.get("selector") or {}
-    if (selector.get("matchLabels") or selector.get("matchExpressions")) and not _matches(spec):
+    selector = spec.get("selector")
+    is_empty = selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions")
+    is_bad = selector is not None and bool(fields.label_selector(selector, ""))
+    if not is_empty and not is_bad and not _matches(spec):
         labels = (template.get("metadata") or {}).get("labels") or {}
         causes.append(errors.invalid("spec.template.metadata.labels", labels, _NO_MATCH))
     return causes + pods.check_template(template, "spec.template")
