@@ -6,11 +6,12 @@ target's kind.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from kubelite.meta.types import Obj
 from kubelite.meta.users import LOOPBACK
@@ -18,6 +19,7 @@ from kubelite.registry import apply, crds, deletes, lists, patches, strategies, 
 from kubelite.registry.allocators import Allocators
 from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Patch, Target, WriteOptions
 from kubelite.registry.entries import Entries
+from kubelite.registry.expiry import Expiry
 from kubelite.registry.lists import Page
 from kubelite.registry.watch import RegistryWatch
 from kubelite.schema import checking, facts, structure
@@ -26,6 +28,8 @@ from kubelite.store.contract import Entry, Store
 
 if TYPE_CHECKING:
     from kubelite.registry.writes import Body
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +55,20 @@ class Registry:
         #: Options of the writes that the registry makes itself.
         self.own_options = WriteOptions(LOOPBACK)
         self._lists = lists.Lists(self)
-        self._ending: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Takes up what the store has: custom kinds, and the addresses and ports of services."""
         await self._ensure_service_cidr()
         self.allocators.load()
         self.custom_kinds.load()
-        self._ending = asyncio.get_running_loop().create_task(self.custom_kinds.run(), name="registry.custom_kinds")
+        self._run(self.custom_kinds.run(), "registry.custom_kinds")
+        self._run(Expiry(self).run(), "registry.expiry")
+
+    def _run(self, part: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(part, name=name)
+        task.add_done_callback(_ended)
+        self._tasks.append(task)
 
     async def _ensure_service_cidr(self) -> None:
         """The ranges that the server is configured with stand as the ServiceCIDR `kubernetes`."""
@@ -83,12 +93,11 @@ class Registry:
         await writes.modify(self, target, set_ready)
 
     async def stop(self) -> None:
-        """Ends the registry's own task. The store outlives it."""
-        if self._ending is not None:
-            self._ending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ending
-            self._ending = None
+        """Ends the registry's own tasks. The store outlives it."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def get(self, target: Target, resource_version: str = "") -> Entry:
         """The object, or what the target's subresource shows of it."""
@@ -161,6 +170,12 @@ class Registry:
 
     def _body(self, target: Target) -> "Body | None":
         return subresources.body_of(target) if target.subresource else None
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    """These tasks end by being cancelled only."""
+    if not task.cancelled():
+        log.critical("registry_task_ended", task=task.get_name(), exc_info=task.exception())
 
 
 @cache

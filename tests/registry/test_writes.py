@@ -339,3 +339,16 @@ async def test_what_a_create_sets_is_managed_as_in_kubernetes(cluster: Cluster, 
     assert spec["f:strategy"] == {"f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}}, "f:type": {}}
     assert spec["f:template"]["f:metadata"] == {"f:labels": {".": {}, "f:app": {}}}
     assert {".", "f:image"} <= spec["f:template"]["f:spec"]["f:containers"]['k:{"name":"web"}'].keys()
+
+
+async def test_the_status_of_a_deployment_carries_annotations_without_counting_a_generation(
+    cluster: Cluster, deployment: Make
+) -> None:
+    await cluster.create("deployments.apps", deployment())
+    patch = b'{"metadata":{"annotations":{"deployment.kubernetes.io/revision":"1"},"labels":{"no":"no"}}}'
+    made = await cluster.patch("deployments.apps", "web", patch, subresource="status")
+    assert made["metadata"]["annotations"] == {"deployment.kubernetes.io/revision": "1"}
+    assert made["metadata"]["generation"] == 1
+    assert "labels" not in made["metadata"]
+    counted = await cluster.patch("deployments.apps", "web", b'{"metadata":{"annotations":{"a":"b"}}}')
+    assert counted["metadata"]["generation"] == 2
