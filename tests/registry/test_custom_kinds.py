@@ -242,3 +242,41 @@ async def test_nothing_is_created_while_a_definition_ends(cluster: Cluster) -> N
     await cluster.delete(CRDS, "widgets.example.com")
     with pytest.raises(errors.MethodNotAllowed, match=r"create not allowed while custom resource definition is terminating"):
         await cluster.create(WIDGETS, widget("late"))
+
+
+async def test_an_object_is_defaulted_when_it_is_read(cluster: Cluster) -> None:
+    await cluster.create(CRDS, definition())
+    await cluster.create(WIDGETS, widget())
+    added = b'[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/late","value":'
+    await cluster.patch(CRDS, "widgets.example.com", added + b'{"type":"string","default":"yes"}}]', "json")
+    assert (await cluster.get(WIDGETS, "w"))["spec"]["late"] == "yes"
+    [listed] = (await cluster.page(WIDGETS)).items
+    assert b'"late":"yes"' in listed.value
+    watch = cluster.watch(WIDGETS, resource_version="0")
+    [item] = await watch.next_batch()
+    assert b'"late":"yes"' in watch.frame(item)
+    made = await cluster.patch(WIDGETS, "w", b'{"metadata":{"labels":{"a":"b"}}}')
+    assert made["spec"]["late"] == "yes"
+
+
+async def test_each_version_has_its_own_selectable_fields(cluster: Cluster) -> None:
+    versions = [
+        {
+            "name": name,
+            "served": True,
+            "storage": name == "v1",
+            "schema": {"openAPIV3Schema": schema()},
+            "selectableFields": [{"jsonPath": path}],
+        }
+        for name, path in (("v1", ".spec.color"), ("v1beta1", ".spec.word"))
+    ]
+    await cluster.create(CRDS, definition(versions=versions))
+    await cluster.create(WIDGETS, widget("a", word="one"))
+    await cluster.create(WIDGETS, widget("b", word="two", color="blue"))
+    old = cluster.registry.kinds.resource("example.com", "v1beta1", "widgets")
+    assert old is not None
+    page = await cluster.registry.list(Target(old, "default"), ListOptions(field_selector="spec.word=two"))
+    assert cluster.names(page) == ["b"]
+    assert cluster.names(await cluster.page(WIDGETS, field_selector="spec.color=red")) == ["a"]
+    with pytest.raises(errors.BadRequest, match=r"field label not supported: spec.word"):
+        await cluster.page(WIDGETS, field_selector="spec.word=two")
