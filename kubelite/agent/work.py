@@ -153,7 +153,8 @@ class Work:
             # The volumes are made meanwhile; whoever starts first waits for them.
             self.refresh_volumes(first=True)
             # A sandbox that is being made when the agent stops must be found by the next one, not half made.
-            id_ = await _to_the_end(context.runtime.run_sandbox(config))
+            async with context.sandbox_slots:
+                id_ = await _to_the_end(context.runtime.run_sandbox(config))
             self._worker.sandboxes[id_] = await context.runtime.sandbox_status(id_)
         except (RuntimeFault, ConfigFault) as e:
             if "deletionTimestamp" not in self.pod["metadata"]:
