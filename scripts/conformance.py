@@ -32,7 +32,8 @@ def read_report(path: Path) -> dict[str, bool]:
 
 
 def clean(name: str) -> str:
-    """A test's name without the tags that every line of the page would repeat."""
+    """A test's name without the tags that every line of the page would repeat, and without a report's list of labels."""
+    name = re.sub(r"\[[^\[\]]*, [^\[\]]*\]$", "", name.strip())
     return re.sub(r"\s+", " ", re.sub(r"\[(Conformance|NodeConformance)\]", "", name)).strip()
 
 
