@@ -13,19 +13,18 @@ import structlog
 from kubelite.admission import builtin as admission
 from kubelite.admission.webhook_calls import HttpCaller
 from kubelite.api.aggregation import Aggregation
-from kubelite.api.app import Api, ApiServer, server_tls
+from kubelite.api.app import Api, ApiServer
 from kubelite.api.audit import AuditLog, annotate
 from kubelite.api.discovery import Discovery
 from kubelite.api.handlers import token
 from kubelite.api.loopback import LoopbackClient
 from kubelite.api.openapi import OpenApi
-from kubelite.auth import authenticators, authorizers, pki
+from kubelite.auth import authenticators, authorizers
 from kubelite.auth.contract import Access
 from kubelite.auth.encryption import Encryptor
 from kubelite.auth.escalation import EscalationCheck
 from kubelite.auth.nodes import NodeAuthorizer
 from kubelite.auth.rbac import Rbac
-from kubelite.auth.tokens import ServiceAccountTokens
 from kubelite.client.events import EventRecorder
 from kubelite.client.informers import Informers
 from kubelite.meta.types import Obj
@@ -34,8 +33,9 @@ from kubelite.registry.contract import Admission, AllowAll
 from kubelite.registry.registry import Registry
 from kubelite.registry.registry import Settings as RegistrySettings
 from kubelite.schema import builtin
-from kubelite.server import addresses, bootstrap, kubeconfig
+from kubelite.server import addresses, bootstrap
 from kubelite.server.apiservices import LocalApiServices
+from kubelite.server.identity import Identity
 from kubelite.server.services import ClusterServices
 from kubelite.server.settings import Settings, SettingsError
 from kubelite.server.signing import Signer
@@ -69,8 +69,7 @@ class Server:
         self.authorizer = authorizers.Union([authorizers.Masters(), NodeAuthorizer(self.informers), self.rbac])
         self.advertise = addresses.advertised(settings.bind, settings.advertise_address)
         self.port = settings.https_port
-        self.authority: pki.Authority
-        self.tokens: ServiceAccountTokens
+        self.identity = Identity(settings, self.advertise, self._lookup)
         self.api: Api
 
     @property
@@ -82,15 +81,15 @@ class Server:
         began = time.perf_counter()
         settings, supervisor = self.settings, self._supervisor
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keys = asyncio.get_running_loop().run_in_executor(None, self._load_keys)
+        keys = asyncio.get_running_loop().run_in_executor(None, self.identity.load)
         try:
             await self.store.start()
         finally:
-            self._certificate = certificate = await keys
+            await keys
         supervisor.on_stop("store", self.store.stop)
         await self.registry.start()
         supervisor.on_stop("registry", self.registry.stop)
-        await bootstrap.apply(self.client, settings, self.authority.certificate_pem)
+        await bootstrap.apply(self.client, settings, self.identity.authority.certificate_pem)
 
         self.api = self._build_api()
         for resource in _FAIRNESS:
@@ -99,12 +98,9 @@ class Server:
         await self.informers.wait_synced()
         self._configure_fairness()
 
-        assert certificate.certificate_path is not None
-        assert certificate.key_path is not None
         self.registry.admission = self._build_admission()
         await self.informers.wait_synced()
-        tls = server_tls(certificate.certificate_path, certificate.key_path, self.authority.certificate_path)
-        server = ApiServer(self.api, tls)
+        server = ApiServer(self.api, self.identity.tls())
         try:
             bound = await server.start([(settings.bind, settings.https_port)])
         except OSError as e:
@@ -119,7 +115,8 @@ class Server:
         services = ClusterServices(self.client, self.informers, settings, self.advertise, self.port)
         await services.apply()
         supervisor.run("cluster services", services.run())
-        self._write_kubeconfig()
+        self.identity.write_kubeconfig(self.port)
+        supervisor.run("certificate renewal", self.identity.run())
         self._start_controllers()
         self._start_scheduler()
         await self._start_nodes()
@@ -136,13 +133,6 @@ class Server:
         await self._supervisor.stop(STOP_DEADLINE_S)
         log.info("server_stopped")
 
-    def _load_keys(self) -> pki.KeyPair:
-        settings = self.settings
-        self.authority = pki.Authority.load_or_create(settings.pki_dir)
-        self.tokens = ServiceAccountTokens.load_or_create(settings.pki_dir, self._lookup, issuer=settings.issuer)
-        names, ips = addresses.server_names(settings.api_service_ip, self.advertise, settings.bind, settings.cluster_domain)
-        return self.authority.server_certificate(names, ips)
-
     def _lookup(self, resource: str, namespace: str, name: str) -> Obj | None:
         """The newest committed state, for what tokens are bound to."""
         kind = self.kinds.preferred(resource)
@@ -153,10 +143,10 @@ class Server:
         api = Api(
             registry=self.registry,
             kinds=self.kinds,
-            authenticator=authenticators.Chain.of(self.tokens, self._lookup),
+            authenticator=authenticators.Chain.of(self.identity.tokens, self._lookup),
             authorizer=self.authorizer,
             rbac=self.rbac,
-            issuer=self.tokens,
+            issuer=self.identity.tokens,
             client=self.client,
             informers=self.informers,
             discovery=Discovery(self.kinds),
@@ -191,11 +181,11 @@ class Server:
 
         client = self.client.as_user(LOOPBACK, "kube-controller-manager")
         settings = ControllerSettings(
-            root_ca_pem=self.authority.certificate_pem.decode(),
+            root_ca_pem=self.identity.authority.certificate_pem.decode(),
             cluster_cidr=self.settings.cluster_cidr,
             service_cidr=self.settings.service_cidr,
-            mint_token=self._mint_token,
-            sign_csr=Signer(self.authority).sign,
+            mint_token=self.identity.mint_token,
+            sign_csr=Signer(self.identity.authority).sign,
         )
         events = EventRecorder(client, "controllers")
         controllers = Controllers(Environment(client, self.informers, events, self.kinds, settings))
@@ -230,8 +220,8 @@ class Server:
             self.informers,
             cluster,
             issue_token=self._issue_node_token,
-            sign=self._sign_node,
-            ca_pem=self.authority.certificate_pem,
+            sign=self.identity.sign_node,
+            ca_pem=self.identity.authority.certificate_pem,
         )
         self.api.nodes = self.nodes
         self._start_aggregation()
@@ -243,12 +233,7 @@ class Server:
             Agents(settings, self.nodes.link).start(self._supervisor)
 
     def _start_aggregation(self) -> None:
-        directory = self.settings.pki_dir
-        pair = self.authority.client_certificate("front-proxy-client")
-        certificate, key = directory / "front-proxy.crt", directory / "front-proxy.key"
-        pki.write_private(certificate, pair.certificate_pem)
-        pki.write_private(key, pair.key_pem)
-        aggregation = Aggregation(self.api, certificate, key)
+        aggregation = Aggregation(self.api, *self.identity.front_proxy())
         self.api.aggregated = aggregation
         self.api.discovery.aggregated = aggregation.groups
         self._supervisor.run("aggregation", aggregation.run())
@@ -264,28 +249,21 @@ class Server:
             self.kinds,
             self.api.authenticator,
             self.authorizer,
-            certificate_pem=self._certificate.certificate_pem,
-            key_pem=self._certificate.key_pem,
-            ca_pem=self.authority.certificate_pem,
+            certificate_pem=self.identity.certificate.certificate_pem,
+            key_pem=self.identity.certificate.key_pem,
+            ca_pem=self.identity.authority.certificate_pem,
         )
         try:
             await server.start(self.settings.bind, self.settings.node_grpc_port)
         except OSError as e:
             raise SettingsError(f"{e}, with --grpc-port") from e
         self.api.node_port = server.port
-        self._supervisor.on_stop("grpc", lambda: server.stop(2.0))
+        self._supervisor.on_stop("grpc", lambda: server.stop(0.5))
 
     async def _issue_node_token(self, user: User, namespace: str, account: str, body: Obj) -> Obj:
         access = Access(user, "create", "", "v1", "serviceaccounts", "token", namespace, account)
         authorizers.require(self.authorizer, access)
         return await token.issue(self.api, namespace, account, body)
-
-    def _sign_node(self, csr_pem: bytes, user: User) -> bytes:
-        return self.authority.sign_csr(csr_pem, user=user.name, groups=["system:nodes"])
-
-    def _mint_token(self, account: Obj, secret: Obj) -> str:
-        meta = account["metadata"]
-        return self.tokens.issue_legacy(meta["namespace"], meta["name"], meta["uid"], secret["metadata"]["name"])
 
     def _store_problem(self) -> str | None:
         return None if self.store.statistics()["writable"] else "the store refuses writes; its log line says why"
@@ -303,8 +281,3 @@ class Server:
     def _configure_fairness(self) -> None:
         schemas, levels = (self.informers.of(r).list() for r in _FAIRNESS)
         self.api.fairness.configure(schemas, levels)
-
-    def _write_kubeconfig(self) -> None:
-        admin = self.authority.client_certificate("kubernetes-admin", ["system:masters"])
-        host = "127.0.0.1" if self.settings.bind in ("0.0.0.0", "127.0.0.1") else self.advertise
-        kubeconfig.write(self.settings.kubeconfig, f"https://{host}:{self.port}", self.authority.certificate_pem, admin)

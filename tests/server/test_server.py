@@ -82,10 +82,10 @@ async def test_a_stop_ends_streams_cleanly(tmp_path):
     import aiohttp
 
     async with running(tmp_path) as server:
-        pair = server.authority.client_certificate("a", ["system:masters"])
+        pair = server.identity.authority.client_certificate("a", ["system:masters"])
         pem = tmp_path / "a.pem"
         pem.write_bytes(pair.certificate_pem + pair.key_pem)
-        tls = ssl.create_default_context(cadata=server.authority.certificate_pem.decode())
+        tls = ssl.create_default_context(cadata=server.identity.authority.certificate_pem.decode())
         tls.load_cert_chain(pem)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
             url = f"https://127.0.0.1:{server.port}/api/v1/namespaces?watch=1"
