@@ -1,7 +1,7 @@
 """Delete and deletecollection: preconditions, grace periods, finalizers, propagation.
 
 An object that something still waits for (a grace period, finalizers) is marked and stays; the update that takes the last of
-them away ends it (writes.ends_with). Everything else goes at once, in one write.
+them away ends it (updates.ends_with). Everything else goes at once, in one write.
 
 Source: apiserver pkg/registry/rest/delete.go and pkg/registry/generic/registry/store.go (Delete), v0.34.
 """
@@ -18,8 +18,9 @@ from kubelite.registry.contract import Attributes, DeleteOptions, ListOptions, T
 from kubelite.registry.entries import encoder
 from kubelite.registry.lists import Page
 from kubelite.registry.strategies import Request, Strategy
+from kubelite.registry.updates import UPDATE_ATTEMPTS
 from kubelite.registry.validation.metadata import FOREGROUND, ORPHAN
-from kubelite.registry.writes import UPDATE_ATTEMPTS, made
+from kubelite.registry.writes import made
 from kubelite.store.contract import Conflict, Entry, KeyNotFound, StoreError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import orjson
 
 from kubelite.meta import errors, patches, times
 from kubelite.meta.types import Obj
-from kubelite.registry import apply, bodies, writes
+from kubelite.registry import apply, bodies, updates, writes
 from kubelite.registry.contract import Patch, Target, WriteOptions
-from kubelite.registry.writes import Body, Change
+from kubelite.registry.updates import Body, Change
 from kubelite.schema import checking, decoding, strategic, structure
 from kubelite.store.contract import Entry
 
@@ -29,7 +29,7 @@ async def patch(
     """
     if sent.form == "apply":
         return await _apply(registry, target, sent.body, options, body)
-    return await writes.change(registry, target, options, _change(target, sent, options, body), body=body)
+    return await updates.change(registry, target, options, _change(target, sent, options, body), body=body)
 
 
 def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | None) -> Change:
@@ -118,7 +118,7 @@ async def _apply(
         )
         return bodies.patched(kind, merged, options)
 
-    return await writes.change(registry, target, options, change, force_create=True, track=False)
+    return await updates.change(registry, target, options, change, force_create=True, track=False)
 
 
 def _check_declared(target: Target, config: Obj) -> None:

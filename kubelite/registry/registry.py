@@ -15,7 +15,7 @@ import structlog
 
 from kubelite.meta.types import Obj
 from kubelite.meta.users import LOOPBACK
-from kubelite.registry import apply, crds, deletes, lists, patches, strategies, subresources, watch, writes
+from kubelite.registry import apply, crds, deletes, lists, patches, strategies, subresources, updates, watch, writes
 from kubelite.registry.allocators import Allocators
 from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Patch, Target, WriteOptions
 from kubelite.registry.entries import Entries
@@ -27,7 +27,7 @@ from kubelite.schema.kinds import Kind, Kinds
 from kubelite.store.contract import Entry, Store
 
 if TYPE_CHECKING:
-    from kubelite.registry.writes import Body
+    from kubelite.registry.updates import Body
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class Registry:
         def set_ready(old: Obj) -> Obj:
             return {**old, "metadata": {**old["metadata"]}, "status": {"conditions": [ready]}}
 
-        await writes.modify(self, target, set_ready)
+        await updates.modify(self, target, set_ready)
 
     async def stop(self) -> None:
         """Ends the registry's own tasks. The store outlives it."""
@@ -127,7 +127,7 @@ class Registry:
         body = self._body(target)
         if body is not None:
             return await subresources.update(self, target, obj, options, body)
-        return await writes.update(self, target, obj, options)
+        return await updates.update(self, target, obj, options)
 
     async def patch(self, target: Target, patch: Patch, options: WriteOptions) -> tuple[Entry, bool]:
         """Patches an object; the bool says whether an apply created it."""

@@ -10,10 +10,10 @@ import orjson
 
 from kubelite.meta import copies, errors
 from kubelite.meta.types import Obj
-from kubelite.registry import writes
+from kubelite.registry import updates, writes
 from kubelite.registry.contract import Target, View, WriteOptions
 from kubelite.registry.subresources import bindings, evictions, scale
-from kubelite.registry.writes import Body
+from kubelite.registry.updates import Body
 from kubelite.store.contract import Entry
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def update(registry: "Registry", target: Target, sent: Obj, options: Write
             raise errors.Conflict.of(target.kind.group, resource, target.name, why)
         return obj
 
-    return await writes.change(registry, target, options, make, body=body)
+    return await updates.change(registry, target, options, make, body=body)
 
 
 def success(code: int = 201) -> Entry:

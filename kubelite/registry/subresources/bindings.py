@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kubelite.meta import errors, times
 from kubelite.meta.types import Obj
-from kubelite.registry import writes
+from kubelite.registry import updates, writes
 from kubelite.registry.contract import Attributes, Target, WriteOptions
 from kubelite.store.contract import Entry
 
@@ -43,7 +43,7 @@ async def bind(registry: "Registry", target: Target, binding: Obj, options: Writ
         _check(pod, meta)
         return _bound(pod, node, binding)
 
-    await writes.modify(registry, Target(target.kind, target.namespace, target.name), make, dry_run=options.dry_run)
+    await updates.modify(registry, Target(target.kind, target.namespace, target.name), make, dry_run=options.dry_run)
     return success()
 
 

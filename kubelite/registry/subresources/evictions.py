@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kubelite.meta import errors, selectors, times
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry import deletes, writes
+from kubelite.registry import deletes, updates, writes
 from kubelite.registry.contract import Attributes, DeleteOptions, Target, WriteOptions
 from kubelite.registry.subresources.bindings import with_condition
 from kubelite.store.contract import Entry
@@ -183,7 +183,7 @@ async def _take_from(registry: "Registry", budget: Obj, pod_name: str, options: 
             status["conditions"] = [{k: v for k, v in c.items() if k != "lastProbeTime"} for c in changed]
         return {**current, "metadata": dict(current["metadata"]), "status": status}
 
-    await writes.modify(registry, Target(kind, meta["namespace"], meta["name"]), make, dry_run=options.dry_run)
+    await updates.modify(registry, Target(kind, meta["namespace"], meta["name"]), make, dry_run=options.dry_run)
 
 
 def _busy(budget: str) -> errors.TooManyRequests:
@@ -210,7 +210,7 @@ async def _mark_and_delete(registry: "Registry", target: Target, wanted: DeleteO
             status["conditions"] = with_condition(status.get("conditions") or [], condition)
             return {**pod, "metadata": dict(pod["metadata"]), "status": status}
 
-        entry = await writes.modify(registry, target, make)
+        entry = await updates.modify(registry, target, make)
         if wanted.precondition_resource_version:
             wanted = _pinned(wanted, str(entry.revision))
     await deletes.delete(registry, target, wanted, options, admit=False)

@@ -12,7 +12,7 @@ from kubelite.schema.kinds import Kind
 
 
 class ScaleBody:
-    """See writes.Body. The paths of a custom kind come from its definition."""
+    """See updates.Body. The paths of a custom kind come from its definition."""
 
     kind = ("autoscaling", "v1", "Scale")
 
