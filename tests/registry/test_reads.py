@@ -33,7 +33,7 @@ async def test_a_list_is_ordered_and_of_one_namespace(cluster: Cluster, config_m
     assert cluster.names(await cluster.page("configmaps", "")) == ["a", "b", "c"]
 
 
-async def test_a_kind_never_lists_another_whose_name_it_starts(cluster: Cluster, pod: Make) -> None:
+async def test_cve_2022_3162_a_kind_never_lists_another_whose_name_it_starts(cluster: Cluster, pod: Make) -> None:
     await cluster.create("pods", pod())
     assert len((await cluster.page("podtemplates")).items) == 0
 

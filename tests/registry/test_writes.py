@@ -299,7 +299,7 @@ class Mutating(AllowAll):
         self.seen.append(attributes)
 
 
-async def test_admission_mutates_before_and_sees_the_true_old_object_after(cluster: Cluster, config_map: Make) -> None:
+async def test_cve_2021_25735_admission_sees_the_true_old_object(cluster: Cluster, config_map: Make) -> None:
     admission = cluster.registry.admission = Mutating()
     made = await cluster.create("configmaps", config_map())
     assert made["metadata"]["labels"] == {"mutated": "yes"}
@@ -352,3 +352,52 @@ async def test_the_status_of_a_deployment_carries_annotations_without_counting_a
     assert "labels" not in made["metadata"]
     counted = await cluster.patch("deployments.apps", "web", b'{"metadata":{"annotations":{"a":"b"}}}')
     assert counted["metadata"]["generation"] == 2
+
+
+class Forging(AllowAll):
+    """Changes the old object that it is shown a copy of, and asks for a stale one."""
+
+    def __init__(self) -> None:
+        self.old: list[Any] = []
+
+    async def mutate(self, attributes: Attributes) -> Obj | None:
+        if attributes.old is not None:
+            self.old.append(attributes.old["data"])
+        await asyncio.sleep(0)  # lets other writes in between
+        return attributes.obj
+
+
+async def test_an_update_that_was_overtaken_is_admitted_again_with_what_is_there(cluster: Cluster, config_map: Make) -> None:
+    await cluster.create("configmaps", config_map())
+    admission = cluster.registry.admission = Forging()
+    await asyncio.gather(
+        cluster.patch("configmaps", "settings", b'{"data":{"x":"1"}}'),
+        cluster.patch("configmaps", "settings", b'{"data":{"y":"1"}}'),
+    )
+    assert (await cluster.get("configmaps", "settings"))["data"] == {"a": "1", "x": "1", "y": "1"}
+    assert len(admission.old) >= 3
+    assert admission.old[-1] != {"a": "1"}
+
+
+async def test_a_cancelled_create_is_still_written(cluster: Cluster, config_map: Make) -> None:
+    task = asyncio.create_task(cluster.create("configmaps", config_map()))
+    while cluster.registry.store.newest("/configmaps/default/settings") is None:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(5):
+        while cluster.registry.store.get("/configmaps/default/settings") is None:
+            await asyncio.sleep(0)
+
+
+async def test_readers_never_see_what_is_not_durable(cluster: Cluster, config_map: Make) -> None:
+    made = await cluster.create("configmaps", config_map())
+    task = asyncio.create_task(cluster.patch("configmaps", "settings", b'{"data":{"a":"2"}}'))
+    while cluster.registry.store.newest("/configmaps/default/settings").revision == int(  # type: ignore[union-attr]
+        made["metadata"]["resourceVersion"]
+    ):
+        await asyncio.sleep(0)
+    assert (await cluster.get("configmaps", "settings"))["data"] == {"a": "1"}
+    await task
+    assert (await cluster.get("configmaps", "settings"))["data"] == {"a": "2"}
