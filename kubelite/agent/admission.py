@@ -6,6 +6,7 @@ Source: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl, v1.34.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from kubelite.agent import resources
 from kubelite.agent.context import Context
@@ -36,10 +37,38 @@ _UNITS: Mapping[str, Callable[[str], int]] = {
 }
 
 
-def check(context: Context, pod: Obj, others: Sequence[Mapping[str, int]]) -> tuple[str, str] | None:
-    """Why the pod is refused, as its status' reason and message; None: it is taken. `others` is what `requests_of` gives for
-    each of the node's other pods."""
-    refusal = _os(pod) or _apparmor(pod) or _sysctls(context, pod) or _selector(context, pod) or _resources(context, pod, others)
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a pod takes of its node: resources (CPU in thousandths), and host ports as (protocol, address, port)."""
+
+    requests: Mapping[str, int]
+    ports: frozenset[tuple[str, str, int]] = frozenset()
+
+
+def claim_of(pod: Obj) -> Claim:
+    spec = pod["spec"]
+    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    ports = frozenset(
+        (p.get("protocol", "TCP"), p.get("hostIP") or "0.0.0.0", p["hostPort"])
+        for c in (*sidecars, *spec["containers"])
+        for p in c.get("ports") or ()
+        if p.get("hostPort")
+    )
+    return Claim(requests_of(pod), ports)
+
+
+def check(context: Context, pod: Obj, others: Sequence[Claim]) -> tuple[str, str] | None:
+    """Why the pod is refused, as its status' reason and message; None: it is taken. `others` are the claims of the node's other
+    pods."""
+    own = claim_of(pod)
+    refusal = (
+        _os(pod)
+        or _apparmor(pod)
+        or _sysctls(context, pod)
+        or _resources(context, own, others)
+        or _selector(context, pod)
+        or _ports(own, others)
+    )
     return None if refusal is None else (refusal[0], f"Pod was rejected: {refusal[1]}")
 
 
@@ -79,14 +108,24 @@ def _selector(context: Context, pod: Obj) -> tuple[str, str] | None:
     return "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
 
 
-def _resources(context: Context, pod: Obj, others: Sequence[Mapping[str, int]]) -> tuple[str, str] | None:
+def _ports(own: Claim, others: Sequence[Claim]) -> tuple[str, str] | None:
+    for protocol, address, port in own.ports:
+        for other in others:
+            for its_protocol, its_address, its_port in other.ports:
+                anywhere = "0.0.0.0" in (address, its_address)
+                if (protocol, port) == (its_protocol, its_port) and (anywhere or address == its_address):
+                    return "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    return None
+
+
+def _resources(context: Context, own: Claim, others: Sequence[Claim]) -> tuple[str, str] | None:
     allocatable = context.allocatable
     if len(others) + 1 > int(allocatable.get("pods", context.options.max_pods)):
         return _short("pods", 1, len(others), int(allocatable.get("pods", context.options.max_pods)))
-    for name, wanted in requests_of(pod).items():
+    for name, wanted in own.requests.items():
         if name not in allocatable:
             continue
-        used = sum(other.get(name, 0) for other in others)
+        used = sum(other.requests.get(name, 0) for other in others)
         capacity = _UNITS[name](allocatable[name])
         if used + wanted > capacity:
             return _short(name, wanted, used, capacity)

@@ -85,7 +85,7 @@ class Pods:
             worker.found(sandboxes, containers)
         elif not adopted and not worker.memory.terminal and "deletionTimestamp" not in pod["metadata"]:
             refusal = admission.check(
-                self._context, pod, [w.requests for w in self._workers.values() if w.active and w is not worker]
+                self._context, pod, [w.claim for w in self._workers.values() if w.active and w is not worker]
             )
             if refusal is not None:
                 worker.end(*refusal)

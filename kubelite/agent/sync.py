@@ -37,8 +37,8 @@ class PodWorker:
         self.context = context
         self.pod = pod
         self.uid: str = pod["metadata"]["uid"]
-        #: What it asks for of the node's resources.
-        self.requests = admission.requests_of(pod)
+        #: What it takes of the node.
+        self.claim = admission.claim_of(pod)
         self.sandboxes: dict[str, Sandbox] = {}
         self.records: dict[str, Record] = {}
         self.observed = Observed()
@@ -102,7 +102,7 @@ class PodWorker:
             ):
                 self.work.refresh_volumes()
             if old["spec"] != pod["spec"]:
-                self.requests = admission.requests_of(pod)
+                self.claim = admission.claim_of(pod)
             self.wake()
         elif self._reported is not None and (pod.get("status") or {}).get("phase") in TERMINAL and not self.memory.terminal:
             self.memory.terminal = True

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from kubelite.agent import admission, containers
+from kubelite.agent.admission import Claim
 from kubelite.agent.context import Context
 from kubelite.agent.faults import ConfigFault
 from kubelite.agent.objects import Objects
@@ -26,13 +27,13 @@ def asking(cpu: str, **spec: Any) -> Obj:
 
 
 def test_a_pod_that_fits_is_taken() -> None:
-    assert admission.check(context(cpu="2", pods="2"), asking("1"), [{"cpu": 1000}]) is None
+    assert admission.check(context(cpu="2", pods="2"), asking("1"), [Claim({"cpu": 1000})]) is None
 
 
 def test_a_pod_that_does_not_fit_says_what_is_short() -> None:
     text = "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000"
-    assert admission.check(context(cpu="2"), asking("1"), [{"cpu": 1500}]) == ("OutOfcpu", text)
-    refusal = admission.check(context(), pod(), [{}, {}])
+    assert admission.check(context(cpu="2"), asking("1"), [Claim({"cpu": 1500})]) == ("OutOfcpu", text)
+    refusal = admission.check(context(), pod(), [Claim({}), Claim({})])
     assert refusal is not None
     assert refusal[0] == "OutOfpods"
 
@@ -74,3 +75,16 @@ def test_requests_are_those_of_the_largest_moment() -> None:
     init = [asks("i", "3"), asks("s", "500m", restartPolicy="Always"), asks("late", "100m")]
     assert admission.requests_of(pod(asks("c", "1"), initContainers=init)) == {"cpu": 3000}
     assert admission.requests_of(pod(asks("c", "3"), initContainers=init, overhead={"cpu": "100m"})) == {"cpu": 3600}
+
+
+def test_a_host_port_is_taken_once() -> None:
+    def using(port: int, **fields: Any) -> Obj:
+        return pod(container("c", ports=[{"containerPort": 80, "hostPort": port, **fields}]))
+
+    others = [admission.claim_of(using(8080, hostIP="192.0.2.7"))]
+    refusal = admission.check(context(), using(8080), others)
+    assert refusal is not None
+    assert refusal[0] == "NodePorts"
+    assert admission.check(context(), using(8081), others) is None
+    assert admission.check(context(), using(8080, protocol="UDP"), others) is None
+    assert admission.check(context(), using(8080, hostIP="192.0.2.8"), others) is None
