@@ -162,6 +162,8 @@ class Connection(BaseProtocol):
         except ConnectionError:
             pass
         finally:
+            # After an upgrade the transport tells somebody else of its end.
+            self._listener.connections.discard(self)
             self.close()
 
     async def _rest_is_read(self, payload: Any) -> bool:

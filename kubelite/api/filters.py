@@ -14,7 +14,7 @@ import structlog
 from kubelite.api import audit, handlers
 from kubelite.api.connections import Disconnected
 from kubelite.api.impersonation import impersonated
-from kubelite.api.requests import Reply, Request, RequestInfo, parse_path
+from kubelite.api.requests import Reply, Request, RequestInfo, parse_path, warning_lines
 from kubelite.auth.authorizers import require
 from kubelite.auth.contract import Access, Credentials
 from kubelite.meta import errors
@@ -188,20 +188,6 @@ def failure(error: ApiError) -> Reply:
     """A failed request's answer."""
     headers = b"Retry-After: %d\r\n" % error.retry_after_s if error.retry_after_s else b""
     return Reply(error.code, orjson.dumps(error.status()), headers=headers)
-
-
-def warning_lines(warnings: list[str]) -> bytes:
-    """Warning headers, bounded in number and size as upstream bounds them."""
-    lines, size = [], 0
-    for text in dict.fromkeys(warnings):
-        clean = "".join(c if c.isprintable() else " " for c in text)[:1024]
-        quoted = clean.replace("\\", "\\\\").replace('"', '\\"')
-        line = f'Warning: 299 - "{quoted}"\r\n'.encode()
-        size += len(line)
-        if size > 4096:
-            break
-        lines.append(line)
-    return b"".join(lines)
 
 
 def websocket_token(protocols: str) -> str:

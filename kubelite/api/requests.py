@@ -198,6 +198,20 @@ class Request:
         return RequestEntityTooLarge(f"Request entity too large: limit is {limit}")
 
 
+def warning_lines(warnings: list[str]) -> bytes:
+    """Head lines with warnings, bounded in number and size as upstream bounds them."""
+    lines, size = [], 0
+    for text in dict.fromkeys(warnings):
+        clean = "".join(c if c.isprintable() else " " for c in text)[:1024]
+        quoted = clean.replace("\\", "\\\\").replace('"', '\\"')
+        line = f'Warning: 299 - "{quoted}"\r\n'.encode()
+        size += len(line)
+        if size > 4096:
+            break
+        lines.append(line)
+    return b"".join(lines)
+
+
 @dataclass(slots=True)
 class Reply:
     """A whole answer. `headers` are further head lines, each ending with CRLF."""

@@ -176,3 +176,22 @@ async def test_a_stop_lets_short_requests_finish_and_takes_no_more():
         with pytest.raises(OSError):
             await asyncio.open_connection("127.0.0.1", port)
         writer.close()
+
+
+async def test_an_upgraded_connection_is_forgotten_when_it_ends():
+    from kubelite.api.streaming.bytestream import Upgraded
+
+    async def upgrade(request: Request) -> None:
+        stream = Upgraded()
+        request.connection.upgrade(request, b"Upgrade: x\r\nConnection: Upgrade\r\n", stream)
+        await stream.write(await stream.read())
+
+    async with listening(upgrade) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.write(b"hello")
+        async with asyncio.timeout(5):
+            assert await reader.read() == b"hello"
+        assert not listener.connections
+        writer.close()

@@ -277,3 +277,11 @@ async def test_applied_fields_must_be_declared(http, namespace):
     assert refused.json["message"] == (
         f"failed to create typed patch object ({namespace}/a; v1, Kind=ConfigMap): .nonsense: field not declared in schema"
     )
+
+
+async def test_deprecated_kinds_say_so(http, namespace):
+    answer = await http.get(f"/api/v1/namespaces/{namespace}/endpoints")
+    assert answer.headers.getall("Warning") == [
+        '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    ]
+    assert "Warning" not in (await http.get(f"/api/v1/namespaces/{namespace}/services")).headers

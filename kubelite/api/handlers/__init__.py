@@ -4,9 +4,9 @@ A handler is `async def handle(api, request, kind) -> Reply | Streamed`. Routing
 appears or goes (a custom one) is served or not at that moment.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kubelite.api.requests import Reply, Request, Streamed
 from kubelite.meta.errors import MethodNotAllowed, NotFound
@@ -54,6 +54,11 @@ _ENDPOINTS_DEPRECATED = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s
 #: Verbs of a collection's URL, and those that a method on the other sort of URL is taken for.
 _COLLECTION_VERBS = frozenset(("create", "list", "watch", "deletecollection"))
 _NAMED_OR_NOT = frozenset(("create", "update", "patch"))
+#: Kinds of the core group that are there for old clients only.
+_DEPRECATED = {
+    "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    "componentstatuses": "v1 ComponentStatus is deprecated in v1.19+",
+}
 _CLUSTER_WIDE_VERBS = frozenset(("list", "watch"))
 _loaded: dict[str, Handler] = {}
 
@@ -69,6 +74,8 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
             return reply
         return _absent(api, info.group)
     request.kind = kind
+    if kind.custom or kind.plural in _DEPRECATED:
+        _warn_of_age(request, kind)
     if kind.plural == "endpoints" and not kind.group:
         request.warnings.append(_ENDPOINTS_DEPRECATED)
     if not kind.namespaced:
@@ -110,6 +117,17 @@ def _absent(api: "Api", group: str) -> Reply:
     if any(kind.group == group and not kind.custom for kind in api.kinds):
         raise NotFound("the server could not find the requested resource")
     return NOT_FOUND
+
+
+def _warn_of_age(request: Request, kind: "Kind") -> None:
+    """Tells a client of a deprecated kind or version that it is one."""
+    if not kind.custom:
+        if not kind.group:
+            request.warnings.append(_DEPRECATED[kind.plural])
+        return
+    version: Mapping[str, Any] = kind.crd_version or {}
+    if version.get("deprecated"):
+        request.warnings.append(version.get("deprecationWarning") or f"{kind.api_version} {kind.kind} is deprecated")
 
 
 def not_allowed() -> MethodNotAllowed:

@@ -13,14 +13,12 @@ from kubelite.schema.kinds import Kind
 if TYPE_CHECKING:
     from kubelite.api.app import Api
 
-_WARNING = "v1 ComponentStatus is deprecated in v1.19+"
 #: Component -> the health check that speaks for it. All run in one process.
 _COMPONENTS = {"controller-manager": "controllers", "etcd-0": "store", "scheduler": "scheduler"}
 
 
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     media = media_of(request)
-    request.warnings.append(_WARNING)
     if request.info.verb == "list":
         from kubelite.api import tables
 

@@ -15,7 +15,7 @@ import orjson
 from kubelite.api.handlers.objects import Streamed, media_of
 from kubelite.api.handlers.options import list_options
 from kubelite.api.negotiation import Media
-from kubelite.api.requests import Request
+from kubelite.api.requests import Request, warning_lines
 from kubelite.meta.errors import ApiError, Expired
 from kubelite.registry.contract import Target
 from kubelite.schema.kinds import Kind
@@ -44,7 +44,8 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
         connection.end_stream()
         return Streamed()
     try:
-        connection.start_stream(request, 200, b"application/json;stream=watch" if media.form else b"application/json")
+        content_type = b"application/json;stream=watch" if media.form else b"application/json"
+        connection.start_stream(request, 200, content_type, warning_lines(request.warnings))
         await _pump(api, request, kind, watch, media, timeout_s)
         if not connection.is_lost:
             connection.end_stream()
