@@ -30,7 +30,7 @@ NODE = "n1"
 class Cluster:
     """What a test talks to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: Any = None) -> None:
         self.path = path
         self.store = SqliteStore(path / "store.db")
         self.kinds = builtin.kinds()
@@ -44,7 +44,8 @@ class Cluster:
             pb.ClusterInfo(cluster_domain="cluster.local", dns_address="10.96.0.10"),
             issue_token=self._issue_token,
         )
-        self.runtime = Backend(BackendOptions(str(path / "runtime")))
+        self.is_real = runtime is not None
+        self.runtime = runtime or Backend(BackendOptions(str(path / "runtime")))
         self.agent: Agent
         self._tasks: list[asyncio.Task[Any]] = []
         self._agent_task: asyncio.Task[None]
@@ -68,7 +69,8 @@ class Cluster:
     async def start_agent(self) -> None:
         options = Options(NODE, self.path / "node", host_ips=("192.0.2.7",), cgroup_parent="kubelite-test")
         self.agent = Agent(self.nodes.link(NODE), self.runtime, options)
-        self.agent.context.cgroups._version = 0  # tests leave the machine's cgroups alone
+        if not self.is_real:
+            self.agent.context.cgroups._version = 0  # tests leave the machine's cgroups alone
         self._agent_task = asyncio.create_task(self.agent.run())
         await self.agent.ready.wait()
 
