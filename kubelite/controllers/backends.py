@@ -5,6 +5,7 @@ Source: kubernetes pkg/controller/util/endpoint and staging endpointslice/utils.
 
 import ipaddress
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from kubelite.client.informers import Informer
@@ -141,6 +142,7 @@ def _relevant(pod: Obj) -> tuple[Any, ...]:
     )
 
 
+@lru_cache(maxsize=16384)
 def sort_key(ip: str) -> tuple[int, int]:
     """Addresses in numeric order, IPv4 first."""
     parsed = ipaddress.ip_address(ip)

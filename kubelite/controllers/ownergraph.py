@@ -43,9 +43,7 @@ class Node:
 
 def owners_of(obj: Obj) -> tuple[Owner, ...]:
     references = obj["metadata"].get("ownerReferences") or ()
-    return tuple(
-        Owner(r["uid"], r["apiVersion"], r["kind"], r["name"], bool(r.get("blockOwnerDeletion"))) for r in references
-    )
+    return tuple(Owner(r["uid"], r["apiVersion"], r["kind"], r["name"], bool(r.get("blockOwnerDeletion"))) for r in references)
 
 
 def node_of(resource: str, obj: Obj) -> Node:

@@ -105,9 +105,7 @@ def deletion_cost(pod: Obj) -> int:
 def restarts(pod: Obj) -> tuple[int, int]:
     """(restarts of running sidecars, restarts of the regular containers), each the largest."""
     status = pod.get("status", {})
-    sidecars = {
-        c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"
-    }
+    sidecars = {c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
     regular = max((c.get("restartCount", 0) for c in status.get("containerStatuses") or ()), default=0)
     sidecar = max(
         (c.get("restartCount", 0) for c in status.get("initContainerStatuses") or () if c["name"] in sidecars), default=0

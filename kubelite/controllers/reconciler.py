@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 #: How long an owner's key waits, for each object that it owns, after one of them changed. Looking at an owner costs time for
 #: each; without the wait five thousand pods that become ready one by one would cost twenty-five million looks.
-PACE_S = 0.0001
+PACE_S = 0.0002
 PACED_FROM = 50
 
 KeysOf = Callable[[Obj], Iterable[str]]

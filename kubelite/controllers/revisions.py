@@ -49,9 +49,7 @@ class Revisions:
         self._kind = kind
         self._hash_label = hash_label
 
-    async def current(
-        self, owner: Obj, known: Sequence[Obj], collisions: int | None
-    ) -> tuple[Obj, list[Obj]]:
+    async def current(self, owner: Obj, known: Sequence[Obj], collisions: int | None) -> tuple[Obj, list[Obj]]:
         """The revision of the owner's present template, as the newest, and the others, the oldest first.
 
         Raises:
