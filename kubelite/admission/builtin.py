@@ -26,9 +26,9 @@ from kubelite.admission.plugins import (
     storage,
     tolerations,
 )
-from kubelite.admission.webhook_calls import Caller
 from kubelite.client.contract import Client
 from kubelite.client.informers import Informers
+from kubelite.client.webhooks import Caller
 from kubelite.schema.kinds import Kinds
 
 

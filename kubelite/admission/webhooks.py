@@ -1,7 +1,7 @@
 """Webhooks: MutatingWebhookConfigurations and ValidatingWebhookConfigurations as two plugins of the chain.
 
 Mutating hooks are called one after the other in the order of their configurations' names, validating ones together. How a
-hook is reached is `webhook_calls`' business; here is which hooks a request concerns and what their answers mean.
+hook is reached is `client.webhooks`' business; here is which hooks a request concerns and what their answers mean.
 
 Source: apiserver pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.go, errors/statuserror.go.
 """
@@ -22,9 +22,9 @@ from kubelite.admission.conditions import ConditionFailed, Scope, all_hold
 from kubelite.admission.contract import Permits
 from kubelite.admission.matching import Matcher, namespace_labels
 from kubelite.admission.requests import format_request, with_kind
-from kubelite.admission.webhook_calls import Caller, CallFailed
 from kubelite.client.contract import Client
 from kubelite.client.informers import Informers
+from kubelite.client.webhooks import Caller, CallFailed
 from kubelite.meta import errors, patches
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import Attributes, Operation
@@ -118,19 +118,27 @@ class _Hooks:
         timeout_s = float(hook.spec.get("timeoutSeconds") or 10)
         try:
             answer = await self._caller.call(hook.spec.get("clientConfig") or {}, review, timeout_s)
+        except CallFailed as error:
+            self._note_failure(hook, f"failed to call webhook: {error}", error)
+            return None
+        try:
             return _checked(answer, request["uid"])
         except CallFailed as error:
-            self._tell(hook, error)
-            if hook.ignores_failure:
-                return None
-            raise errors.InternalError.of(f'failed calling webhook "{hook.name}": {error}') from error
+            self._note_failure(hook, str(error), error)
+            return None
 
-    def _tell(self, hook: Hook, error: CallFailed) -> None:
+    def _note_failure(self, hook: Hook, why: str, error: CallFailed) -> None:
+        """Logs it, and raises InternalError where it is not to be ignored."""
+        self._tell(hook, why)
+        if not hook.ignores_failure:
+            raise errors.InternalError.of(f'failed calling webhook "{hook.name}": {why}') from error
+
+    def _tell(self, hook: Hook, error: str) -> None:
         """Logs a failure, of one hook not more often than an operator would want to read it."""
         now = time.monotonic()
         if now - self._told.get(hook.name, -_TELL_EVERY_S) >= _TELL_EVERY_S:
             self._told[hook.name] = now
-            log.warning("webhook_failed", webhook=hook.name, error=str(error), ignored=hook.ignores_failure)
+            log.warning("webhook_failed", webhook=hook.name, error=error, ignored=hook.ignores_failure)
 
 
 class MutatingWebhooks(_Hooks):

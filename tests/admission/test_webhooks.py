@@ -12,8 +12,8 @@ from aiohttp import web
 
 from kubelite.admission import builtin, webhooks
 from kubelite.admission.chain import Chain
-from kubelite.admission.webhook_calls import CallFailed, HttpCaller, is_dialable
 from kubelite.auth import pki
+from kubelite.client.webhooks import CallFailed, HttpCaller, is_dialable
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
 from tests.admission.fakes import KINDS, StaticClient, request
@@ -125,7 +125,7 @@ async def test_configurations_of_admission_are_never_sent() -> None:
 
 async def test_a_failing_webhook_counts_unless_it_says_otherwise() -> None:
     def fail(request: Obj) -> Obj:
-        raise CallFailed("failed to call webhook: gone")
+        raise CallFailed("gone")
 
     chain, _ = setup(fail, validating=[hook()])
     with pytest.raises(errors.InternalError, match='failed calling webhook "h.example.com": failed to call webhook: gone'):  # noqa: RUF043

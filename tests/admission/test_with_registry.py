@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from kubelite.admission import builtin as admission
-from kubelite.admission.webhook_calls import HttpCaller
 from kubelite.api.loopback import LoopbackClient
 from kubelite.auth.authorizers import Union
 from kubelite.auth.escalation import EscalationCheck
 from kubelite.auth.nodes import NodeAuthorizer
 from kubelite.auth.rbac import Rbac
 from kubelite.client.informers import Informers
+from kubelite.client.webhooks import HttpCaller
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
 from kubelite.meta.users import User

@@ -1,4 +1,5 @@
-"""How a webhook is reached: over TLS, at a URL or behind a service, without redirects and with a bound on everything.
+"""How webhooks (of admission, of conversion) are reached: over TLS, at a URL or behind a service, without redirects and with
+a bound on everything.
 
 A service is resolved to an address of one of its ready endpoints; the certificate must be for `NAME.NAMESPACE.svc`. The
 address that was checked is the one that is dialled. Bodies of answers never reach the log (CVE-2022-3172, CVE-2020-8561,
@@ -56,7 +57,7 @@ class HttpCaller:
             # Pods and services come and go, so connections are kept only shortly, and cookies not at all.
             connector = aiohttp.TCPConnector(keepalive_timeout=15, limit=100)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        where = f'failed to call webhook: Post "{shown}?{query}"'
+        where = f'Post "{shown}?{query}"'
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -95,15 +96,15 @@ class HttpCaller:
         if config.get("url"):
             parts = urlsplit(config["url"])
             if parts.scheme != "https" or not parts.hostname:
-                raise CallFailed("failed to call webhook: its URL must be https://HOST/PATH")
+                raise CallFailed("its URL must be https://HOST/PATH")
             return config["url"], parts.hostname, config["url"].partition("?")[0]
         service = config.get("service")
         if service is None:
-            raise CallFailed("failed to call webhook: it has neither url nor service")
+            raise CallFailed("it has neither url nor service")
         namespace, name, port = service["namespace"], service["name"], service.get("port") or 443
         found = self._services.get(name, namespace)
         if found is None:
-            raise CallFailed(f'failed to call webhook: service "{name}" not found')
+            raise CallFailed(f'service "{name}" not found')
         path = "/" + (service.get("path") or "").lstrip("/")
         host = f"{name}.{namespace}.svc"
         shown = f"https://{host}:{port}{path}"
@@ -118,7 +119,7 @@ class HttpCaller:
         metadata, spec = service["metadata"], service.get("spec") or {}
         row = next((p for p in spec.get("ports") or () if p["port"] == port), None)
         if row is None:
-            raise CallFailed(f'failed to call webhook: no service port {port} found for service "{metadata["name"]}"')
+            raise CallFailed(f'no service port {port} found for service "{metadata["name"]}"')
         candidates = []
         for part in self._slices.by_index("service", f"{metadata['namespace']}/{metadata['name']}"):
             target = next((p["port"] for p in part.get("ports") or () if (p.get("name") or "") == (row.get("name") or "")), None)
@@ -128,7 +129,7 @@ class HttpCaller:
                 if (endpoint.get("conditions") or {}).get("ready") is not False:
                     candidates += [(address, target) for address in endpoint["addresses"] if is_dialable(address)]
         if not candidates:
-            text = f'failed to call webhook: no endpoints available for service "{metadata["name"]}"'
+            text = f'no endpoints available for service "{metadata["name"]}"'
             raise CallFailed(text)
         return random.choice(candidates)
 
@@ -139,7 +140,7 @@ class HttpCaller:
                 pem = base64.b64decode(bundle).decode() if bundle else None
                 context = ssl.create_default_context(cadata=pem)
             except (ssl.SSLError, ValueError, binascii.Error) as error:
-                raise CallFailed(f"failed to call webhook: unable to load root certificates: {error}") from error
+                raise CallFailed(f"unable to load root certificates: {error}") from error
             if len(self._contexts) >= _KEPT_CONTEXTS:
                 self._contexts.clear()
             self._contexts[bundle] = context
