@@ -222,18 +222,47 @@ class Comparison:
 def compare(structure: Structure | None, old: Any, new: Any) -> Comparison:
     """The fields that `new` adds, changes and removes against `old`."""
     out = Comparison()
+    _compare(structure, old, new, out)
+    return out
+
+
+def _compare(structure: Structure | None, old: Any, new: Any, out: Comparison) -> None:
+    """`compare` into `out`. Every write comes here, most with little that differs: what is the same costs a look at it."""
     if is_granular_map(structure, old) and is_granular_map(structure, new):
-        _compare_elements(
-            out,
-            ((f"f:{n}", child_structure(structure, n), old.get(n, _ABSENT), new.get(n, _ABSENT)) for n in _names(old, new)),
-        )
+        properties = structure.properties if structure is not None else _NO_STRUCTURES
+        values = structure.additional_properties if structure is not None else None
+        for name, after in new.items():
+            before = old.get(name, _ABSENT)
+            if before is _ABSENT:
+                out.added[f"f:{name}"] = _with_containers(properties.get(name) or values, after)
+            elif before is not after and before != after:
+                _compare_element(f"f:{name}", properties.get(name) or values, before, after, out)
+        for name, before in old.items():
+            if name not in new:
+                out.removed[f"f:{name}"] = _with_containers(properties.get(name) or values, before)
     elif is_granular_list(structure, old) and is_granular_list(structure, new):
         assert structure is not None
-        before, after = items_by_element(structure, old), items_by_element(structure, new)
-        _compare_elements(
-            out, ((e, structure.items, before.get(e, _ABSENT), after.get(e, _ABSENT)) for e in _names(before, after))
-        )
-    return out
+        earlier, later = items_by_element(structure, old), items_by_element(structure, new)
+        for element, after in later.items():
+            before = earlier.get(element, _ABSENT)
+            if before is _ABSENT:
+                out.added[element] = _with_containers(structure.items, after)
+            elif before is not after and before != after:
+                _compare_element(element, structure.items, before, after, out)
+        for element, before in earlier.items():
+            if element not in later:
+                out.removed[element] = _with_containers(structure.items, before)
+
+
+def _compare_element(element: str, structure: Structure | None, old: Any, new: Any, out: Comparison) -> None:
+    if isinstance(new, dict | list):
+        inner = compare(structure, old, new)
+        if inner:
+            for own, below in ((out.added, inner.added), (out.modified, inner.modified), (out.removed, inner.removed)):
+                if below:
+                    own[element] = below
+            return
+    out.modified[element] = _LEAF
 
 
 class _Absent:
@@ -241,28 +270,7 @@ class _Absent:
 
 
 _ABSENT = _Absent()
-
-
-def _names(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterable[str]:
-    return a if a.keys() == b.keys() else [*a, *(name for name in b if name not in a)]
-
-
-def _compare_elements(out: Comparison, elements: Iterable[tuple[str, Structure | None, Any, Any]]) -> None:
-    for element, structure, old, new in elements:
-        if old is new:
-            continue
-        if old is _ABSENT:
-            out.added[element] = _with_containers(structure, new)
-        elif new is _ABSENT:
-            out.removed[element] = _with_containers(structure, old)
-        elif old != new:
-            inner = compare(structure, old, new)
-            if not inner:
-                out.modified[element] = _LEAF
-                continue
-            for name, theirs in (("added", inner.added), ("modified", inner.modified), ("removed", inner.removed)):
-                if theirs:
-                    getattr(out, name)[element] = theirs
+_NO_STRUCTURES: Mapping[str, Structure] = {}
 
 
 def _with_containers(structure: Structure | None, value: Any) -> FieldSet:
