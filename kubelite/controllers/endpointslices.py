@@ -121,7 +121,22 @@ def endpoint_of(service: Obj, pod: Obj, ips: list[str], zone: str) -> Obj:
         endpoint["nodeName"] = pod["spec"]["nodeName"]
     if zone:
         endpoint["zone"] = zone
+    if hints := _hints(service, endpoint):
+        endpoint["hints"] = hints
     return endpoint
+
+
+def _hints(service: Obj, endpoint: Obj) -> Obj:
+    """Who should use a ready endpoint, where the service wants its traffic kept close: its own zone, or its node too."""
+    wish = service["spec"].get("trafficDistribution")
+    if wish not in ("PreferClose", "PreferSameZone", "PreferSameNode") or not endpoint["conditions"]["ready"]:
+        return {}
+    hints: Obj = {}
+    if "zone" in endpoint:
+        hints["forZones"] = [{"name": endpoint["zone"]}]
+    if wish == "PreferSameNode" and "nodeName" in endpoint:
+        hints["forNodes"] = [{"name": endpoint["nodeName"]}]
+    return hints
 
 
 def plan_of(service: Obj, selected: Sequence[Obj], existing: Sequence[Obj], nodes: Informer) -> Plan:

@@ -157,3 +157,20 @@ async def test_endpoints_that_somebody_else_writes_are_mirrored(cluster: Cluster
     assert same["metadata"]["name"] == found["metadata"]["name"]
     await cluster.client.delete("endpoints", "ext", "default")
     await cluster.until_count(SLICES, 0)
+
+
+def test_a_service_that_wants_its_traffic_close_hints_at_zones_and_nodes() -> None:
+    conditions = [{"type": "Ready", "status": "True"}]
+    meta = {"name": "p", "namespace": "default", "uid": "p"}
+    running: Obj = {"metadata": meta, "spec": {"containers": [], "nodeName": "n1"}, "status": {"conditions": conditions}}
+
+    def hints(wish: str, running: Obj = running) -> Obj | None:
+        spec = {"selector": {"a": "b"}, **({"trafficDistribution": wish} if wish else {})}
+        service = {"metadata": {"name": "web", "namespace": "default"}, "spec": spec}
+        found: Obj | None = endpointslices.endpoint_of(service, running, ["10.0.0.1"], "z1").get("hints")
+        return found
+
+    assert hints("") is None
+    assert hints("PreferClose") == {"forZones": [{"name": "z1"}]}
+    assert hints("PreferSameNode") == {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}
+    assert hints("PreferClose", {**running, "status": {}}) is None
