@@ -43,7 +43,7 @@ def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
     try:
         obj, unknown = _normal(kind, _typed(kind, merged))
     except errors.BadRequest as e:
-        raise _bad_patch(merged, e.message) from e
+        raise _bad_patch(merged, e.message.partition(f"cannot be handled as a {kind.kind}: ")[2] or e.message) from e
     if unknown or options.repeated:
         if options.field_validation == "Strict":
             raise _bad_patch(merged, _strict(unknown, options))
@@ -93,7 +93,7 @@ def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
     try:
         return models.normal(shape.definition, obj), ()
     except msgspec.ValidationError:
-        cleaned = checking.without_nulls(obj)
+        cleaned = checking.without_nulls(obj, shape)
         unknown = checking.check(shape, cleaned)
         normal = checking.normal(shape, cleaned)
         normal.setdefault("metadata", {})

@@ -86,16 +86,16 @@ async def _apply(
         raise errors.UnsupportedMediaType("apply patches are not served on this subresource")
     api_version, name = config.get("apiVersion"), config.get("kind")
     if api_version != kind.api_version or name != kind.kind:
-        raise errors.BadRequest(
-            f"the kind in the data ({api_version}, {name}) does not match the expected kind ({kind.api_version}, {kind.kind})"
-        )
+        group, _, version = (api_version or "").rpartition("/")
+        raise errors.BadRequest(f"invalid object type: {group}/{version}, Kind={name or ''}")
     metadata = config.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata of the applied configuration is not an object")
     metadata.setdefault("name", target.name)
+    namespace = metadata.get("namespace") or ""
     writes.match_namespace(target, metadata)
     writes.match_name(target, metadata)
-    _check_declared(target, config)
+    _check_declared(target, config, namespace)
     now = times.now()
 
     def change(old: Obj | None) -> Obj:
@@ -121,7 +121,7 @@ async def _apply(
     return await updates.change(registry, target, options, change, force_create=True, track=False)
 
 
-def _check_declared(target: Target, config: Obj) -> None:
+def _check_declared(target: Target, config: Obj, namespace: str) -> None:
     """An applied configuration may only have fields that its schema declares, whatever the field validation says.
 
     Source: apimachinery pkg/util/managedfields/internal/structuredmerge.go; structured-merge-diff typed/validate.go.
@@ -134,5 +134,5 @@ def _check_declared(target: Target, config: Obj) -> None:
         return
     texts = [f".{path}: field not declared in schema" for path in unknown]
     said = texts[0] if len(texts) == 1 else "errors:\n" + "\n".join(f"  {text}" for text in texts)
-    what = f"{target.namespace}/{target.name}; {kind.api_version}, Kind={kind.kind}"
+    what = f"{namespace}/{target.name}; {kind.group}/{kind.version}, Kind={kind.kind}"
     raise errors.ApiError(f"failed to create typed patch object ({what}): {said}", reason="", code=500)

@@ -21,6 +21,7 @@ from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Pa
 from kubelite.registry.entries import Entries
 from kubelite.registry.expiry import Expiry
 from kubelite.registry.lists import Page
+from kubelite.registry.strategies import table  # noqa: F401 - so that the first request's loop needn't load it
 from kubelite.registry.watch import RegistryWatch
 from kubelite.schema import checking, facts, structure
 from kubelite.schema.kinds import Kind, Kinds

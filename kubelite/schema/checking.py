@@ -80,14 +80,22 @@ def unknown_fields(structure: Structure, obj: Obj) -> list[str]:
     return found
 
 
-def without_nulls(value: Any) -> Any:
-    """A copy without the keys whose value is null; it shares what has none."""
+def without_nulls(value: Any, structure: Structure | None = None) -> Any:
+    """A copy without the keys whose value is null; it shares what has none. With the structure, the nulls of maps of texts are
+    empty texts, as for a decoder into Go's types: `data: {a: }` in YAML is a key without a value."""
     if isinstance(value, dict):
         if all(item is not None and not isinstance(item, dict | list) for item in value.values()):
             return value
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+        rest = structure.additional_properties if structure is not None else None
+        empty = "" if rest is not None and rest.type == "string" else None
+        if structure is None:
+            return {key: without_nulls(item) for key, item in value.items() if item is not None}
+        below = structure.properties
+        made = ((key, empty if item is None else without_nulls(item, below.get(key, rest))) for key, item in value.items())
+        return {key: item for key, item in made if item is not None}
     if isinstance(value, list):
-        return [without_nulls(item) for item in value]
+        items = structure.items if structure is not None else None
+        return [without_nulls(item, items) for item in value]
     return value
 
 

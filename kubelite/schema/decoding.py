@@ -339,9 +339,13 @@ def _yaml_loader() -> Any:
 
     class Loader(base):  # type: ignore[misc]
         yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {}
+        bool_values: ClassVar[dict[str, bool]] = {**base.bool_values, "y": True, "n": False}
 
     wanted = {
-        "tag:yaml.org,2002:bool": (r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
+        "tag:yaml.org,2002:bool": (
+            r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
+            "yYnNtTfFoO",
+        ),
         "tag:yaml.org,2002:int": (r"[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
         "tag:yaml.org,2002:float": (
             r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?",

@@ -103,7 +103,7 @@ async def test_partial_metadata_leaves_out_the_rest(http, namespace):
 
 
 async def test_yaml_goes_in_and_out(http, namespace):
-    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata: {a: b}\n"
+    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata: {a: b}\n"
     made = await http.post(MAPS.format(namespace), body, Content_Type="application/yaml", Accept="application/yaml")
     assert made.status == 201
     assert made.headers["Content-Type"] == "application/yaml"
@@ -259,6 +259,12 @@ async def test_unknown_and_repeated_fields_are_told_together(http, namespace):
     assert len(warned.headers.getall("Warning")) == 2
 
 
+async def test_a_null_in_a_map_of_texts_is_an_empty_text(http, namespace):
+    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: empty, labels: {l: }}\ndata: {a: , b: c}\n"
+    made = await http.post(MAPS.format(namespace), body, Content_Type="application/yaml")
+    assert (made.status, made.json["data"], made.json["metadata"]["labels"]) == (201, {"a": "", "b": "c"}, {"l": ""})
+
+
 async def test_applied_yaml_has_no_key_twice(http, namespace):
     body = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: '1'\n  x: '2'\n"
     path = f"{MAPS.format(namespace)}/a?fieldManager=m"
@@ -275,7 +281,7 @@ async def test_applied_fields_must_be_declared(http, namespace):
     refused = await http("PATCH", path, orjson.dumps(body), Content_Type="application/apply-patch+yaml")
     assert refused.status == 500
     assert refused.json["message"] == (
-        f"failed to create typed patch object ({namespace}/a; v1, Kind=ConfigMap): .nonsense: field not declared in schema"
+        "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .nonsense: field not declared in schema"
     )
 
 

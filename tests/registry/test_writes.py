@@ -152,7 +152,7 @@ async def test_an_update_without_a_version_is_unconditional(cluster: Cluster, co
 async def test_leases_must_be_updated_with_a_version(cluster: Cluster) -> None:
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": {}}
     await cluster.create("leases.coordination.k8s.io", lease)
-    with pytest.raises(errors.Invalid, match=r"metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"):
+    with pytest.raises(errors.Invalid, match=r"metadata.resourceVersion: Invalid value: 0: must be specified for an update"):
         await cluster.update("leases.coordination.k8s.io", lease)
 
 

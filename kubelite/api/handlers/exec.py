@@ -25,6 +25,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
     if request.info.verb not in ("get", "create"):
         raise not_allowed()
     is_exec = request.info.subresource == "exec"
+    pod = await pods.find(api, request)
     query = request.query
     wanted = remotecommand.Wanted(
         stdin=is_true(query.get("stdin")),
@@ -40,7 +41,6 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
     command = query.get("command") or []
     if is_exec and not command:
         raise BadRequest("you must specify at least one command for the container")
-    pod = await pods.find(api, request)
     container = pods.container_of(pod, first(query, "container"))
     phase = (pod.get("status") or {}).get("phase", "")
     if phase in _ENDED:

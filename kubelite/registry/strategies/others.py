@@ -211,6 +211,10 @@ class PriorityLevelStrategy(FlowStrategy):
 class EndpointSliceStrategy(Strategy):
     has_generation = True
 
+    def normalize(self, obj: Obj) -> None:
+        for endpoint in obj.get("endpoints") or ():
+            endpoint.pop("deprecatedTopology", None)  # kept of objects of v1beta1 alone
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return networking.check_endpoint_slice(obj)
 

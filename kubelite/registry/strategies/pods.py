@@ -131,6 +131,9 @@ class PodStrategy(Strategy):
                     "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
                     f"a DNS label is recommended: [{listed}]"
                 )
+        for key in new["metadata"].get("annotations") or ():
+            if key.startswith("container.apparmor.security.beta.kubernetes.io/") and old is None:
+                yield f'metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
 
     def grace_period_s(self, obj: Obj, options: DeleteOptions) -> int | None:
         period = options.grace_period_s
