@@ -1,0 +1,79 @@
+"""The servers that are compared: a kubelite API server in this process and whatever a kubeconfig names."""
+
+import base64
+import contextlib
+import http.client
+import json
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: `body` is the parsed JSON, or the text where it is none."""
+
+    code: int
+    body: Any
+    warnings: tuple[str, ...]
+
+
+class Server:
+    """One API server over one connection."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        content = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+        self._headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
+        context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
+        if "client-certificate-data" in user or "client-certificate" in user:
+            with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+                file.write(_pem(user, "client-certificate") + "\n" + _pem(user, "client-key"))
+                file.flush()
+                context.load_cert_chain(file.name)
+        url = urlsplit(cluster["server"])
+        assert url.hostname
+        self._connection = http.client.HTTPSConnection(url.hostname, url.port, context=context, timeout=60)
+
+    def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        self._connection.request(method, quote(path, safe="/?&=%,:+()!~*'"), body, {**self._headers, **headers})
+        response = self._connection.getresponse()
+        text = response.read().decode(errors="replace")
+        warnings = tuple(_warning(value) for value in response.headers.get_all("Warning") or ())
+        try:
+            parsed = json.loads(text)
+        except ValueError:
+            parsed = text
+        return Answer(response.status, parsed, warnings)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _warning(header: str) -> str:
+    """The text of a Warning header: `299 - "text"`."""
+    return header.partition('"')[2].removesuffix('"').replace('\\"', '"').replace("\\\\", "\\")
+
+
+def _pem(section: Mapping[str, str], name: str) -> str:
+    data = section.get(f"{name}-data")
+    return base64.b64decode(data).decode() if data else Path(section[name]).read_text()
+
+
+@contextlib.contextmanager
+def kubelite(directory: Path) -> Iterator[Server]:
+    """An API server alone, as the recorded one was: no controller changes an object between two requests."""
+    from kubelite.testing import cluster
+
+    with cluster.running(directory, part="server", disable=frozenset(("scheduler", "controllers"))) as made:
+        server = Server(made.kubeconfig)
+        try:
+            yield server
+        finally:
+            server.close()
