@@ -13,12 +13,26 @@ from kubelite.client.events import EventRecorder
 from kubelite.client.informers import Informers
 from kubelite.controllers import Controller, Environment, Settings
 from kubelite.meta import times
-from kubelite.meta.errors import NotFound
+from kubelite.meta.errors import ApiError, NotFound
 from kubelite.meta.types import Obj
-from kubelite.registry.contract import AllowAll
+from kubelite.registry.contract import AllowAll, Attributes
 from kubelite.registry.registry import Registry
 from kubelite.schema import builtin
 from kubelite.store.sqlite import SqliteStore
+
+
+class Gate(AllowAll):
+    """Admission that refuses creates of the resources that a test names, with the error that it gives."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, ApiError] = {}
+        self.asked = 0
+
+    async def validate(self, attributes: Attributes) -> None:
+        error = self.refused.get(attributes.target.kind.group_resource) if attributes.operation == "CREATE" else None
+        if error is not None:
+            self.asked += 1
+            raise error
 
 
 class Cluster:
@@ -27,7 +41,8 @@ class Cluster:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.store = SqliteStore(path / "store.db")
         self.kinds = builtin.kinds()
-        self.registry = Registry(self.store, self.kinds, AllowAll())
+        self.gate = Gate()
+        self.registry = Registry(self.store, self.kinds, self.gate)
         self.client = LoopbackClient(self.registry, self.kinds)
         self.informers = Informers(self.client)
         self.events = EventRecorder(self.client, "test")

@@ -1,5 +1,6 @@
 from kubelite.controllers import pods
 from kubelite.controllers.replicasets import ReplicaSets, ReplicationControllers
+from kubelite.meta.errors import Forbidden
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, pod_template, workload
 
@@ -70,37 +71,28 @@ async def test_orphans_that_match_are_adopted_and_pods_that_match_no_more_are_re
 
 async def test_a_failed_create_becomes_a_condition_and_an_event(cluster: Cluster) -> None:
     cluster.start(ReplicaSets)
-    bad = workload("ReplicaSet", replicas=5)
-    bad["spec"]["template"]["spec"]["serviceAccountName"] = "ok"
-    await cluster.client.create("namespaces", {"metadata": {"name": "other"}})
-    original = cluster.client.create
-    calls = 0
-
-    async def refuse(resource: str, obj: Obj, *args: str, **more: str) -> Obj:
-        nonlocal calls
-        if resource == "pods":
-            from kubelite.meta.errors import Forbidden
-
-            calls += 1
-            raise Forbidden("exceeded quota: none")
-        return await original(resource, obj, *args, **more)
-
-    cluster.client.create = refuse  # type: ignore[method-assign]
-    await original("replicasets.apps", bad)
+    cluster.gate.refused["pods"] = Forbidden("exceeded quota: none")
+    await cluster.client.create("replicasets.apps", workload("ReplicaSet", replicas=500))
 
     async def failed() -> bool:
         found = await cluster.get("replicasets.apps", "web")
         return bool(found and (found.get("status") or {}).get("conditions"))
 
     await cluster.until(failed)
+    asked = cluster.gate.asked
     found = await cluster.get("replicasets.apps", "web")
     assert found is not None
     (condition,) = found["status"]["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == ("ReplicaFailure", "True", "FailedCreate")
     assert condition["message"] == "exceeded quota: none"
-    assert calls < 5  # a slow start, not all five
+    assert asked < 20  # a slow start and back-off, not all five hundred
 
-    cluster.client.create = original  # type: ignore[method-assign]
+    async def told() -> bool:
+        return "FailedCreate" in await cluster.reasons("web")
+
+    await cluster.until(told)
+    await cluster.client.patch("replicasets.apps", "web", "default", {"spec": {"replicas": 5}})
+    cluster.gate.refused.clear()
     await cluster.until_count("pods", 5)
     await cluster.until_status("replicasets.apps", "web", conditions=None, replicas=5)
 

@@ -4,8 +4,10 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from kubelite.auth import bootstrap_tokens
-from kubelite.controllers import Settings, volumes
+from kubelite.controllers import Settings, quotas, volumes
 from kubelite.controllers.certificates import CertificateCleaner, CertificateSigning, expires
 from kubelite.controllers.clusterroles import ClusterRoleAggregation
 from kubelite.controllers.disruption import Disruptions
@@ -49,6 +51,18 @@ async def test_a_quota_is_counted_anew_when_objects_go(cluster: Cluster) -> None
     await cluster.client.delete("pods", "p", "default", grace_period_s=0)
     await cluster.client.delete("configmaps", "a", "default")
     await cluster.until_status("resourcequotas", "q", used={"pods": "0", "requests.cpu": "0", "count/configmaps": "0"})
+
+
+async def test_limits_in_a_quotas_status_that_are_not_its_own_are_put_right(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "STRANGE_STATUS_S", 0.05)
+    cluster.start(Quotas)
+    await cluster.client.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"cpu": "1"}}}, "default")
+    await cluster.until_status("resourcequotas", "q", hard={"cpu": "1"}, used={"cpu": "0"})
+    strange: Obj = {"status": {"hard": {"cpu": "2"}}}
+    await cluster.client.patch("resourcequotas", "q", "default", strange, subresource="status")
+    await cluster.until_status("resourcequotas", "q", hard={"cpu": "1"}, used={"cpu": "0"})
 
 
 async def test_an_aggregated_role_has_the_rules_of_those_it_selects(cluster: Cluster) -> None:
