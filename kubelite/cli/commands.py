@@ -154,10 +154,9 @@ def image_list(data_dir: DataDir = None, runtime: Runtime = None, runtime_endpoi
 @app.command()
 def kubeconfig(data_dir: DataDir = None) -> None:
     """Prints the administrator's kubeconfig: kubelite kubeconfig > ~/.kube/config."""
-    settings = _settings({"data_dir": data_dir})
-    if not settings.kubeconfig.exists():
-        _fail(f"there is no {settings.kubeconfig}: start a server with `kubelite up`, or name its --data-dir")
-    sys.stdout.write(settings.kubeconfig.read_text())
+    from kubelite.cli import tokens
+
+    _guarded(tokens.print_kubeconfig, _settings({"data_dir": data_dir}))
 
 
 @app.command()
@@ -218,16 +217,14 @@ def _admin(name: str, data_dir: Path | None, *arguments: Any) -> None:
 
 def _guarded(function: Any, *arguments: Any) -> None:
     """Runs a command; what it can foresee going wrong ends in one line that says what to do."""
-    from kubelite.cli.options import Problem
-    from kubelite.meta.errors import ApiError
-    from kubelite.server.settings import SettingsError
+    from kubelite.cli import options
 
     try:
         function(*arguments)
-    except (Problem, SettingsError) as e:
-        _fail(str(e))
-    except ApiError as e:
-        _fail(e.message)
+    except Exception as e:
+        if (message := options.explained(e)) is None:
+            raise
+        _fail(message)
 
 
 def _fail(message: str) -> NoReturn:

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 def import_archives(archives: list[Path], settings: "Settings") -> None:
     for archive in archives:
         if not archive.is_file():
-            raise Problem(f"there is no file {archive}")
+            what = "is a directory: name the archives in it" if archive.is_dir() else "is not there"
+            raise Problem(f"{archive} {what}")
 
     async def act(runtime: "Runtime") -> None:
         from kubelite.server.agents import chunks_of
+        from runtimes.interface import RuntimeFault
 
         for archive in archives:
-            for name in await runtime.import_image(chunks_of(archive)):
+            try:
+                names = await runtime.import_image(chunks_of(archive))
+            except RuntimeFault as e:
+                raise Problem(f"{archive}: {e}") from e
+            for name in names:
                 sys.stdout.write(f"{name}\n")
 
     _with_runtime(settings, act)
@@ -38,7 +44,7 @@ def list_images(settings: "Settings") -> None:
 
 
 def _with_runtime(settings: "Settings", act: "Callable[[Runtime], Awaitable[None]]") -> None:
-    from kubelite.cli.run import configure_logs
+    from kubelite.cli.run import configure_logs, is_in_use
     from kubelite.server import runtimes
     from runtimes.interface import RuntimeFault
 
@@ -54,6 +60,7 @@ def _with_runtime(settings: "Settings", act: "Callable[[Runtime], Awaitable[None
         except RuntimeFault as e:
             raise Problem(str(e)) from e
         finally:
-            await chosen.runtime.stop()
+            # A daemon that a running kubelite may be about to use stays.
+            await (chosen.runtime.stop() if is_in_use(settings.data_dir) else chosen.stop())
 
     asyncio.run(run())

@@ -23,6 +23,8 @@ def check(settings: "Settings") -> int:
         lacking = list(backend.missing(runtimes.options(settings, settings.data_dir / "node")))
         _report(f"runtime {name}", lacking)
         usable = usable or (not lacking and name != "fake")
+    for name in runtimes.unbuilt():
+        _report(f"runtime {name}", ["not built yet: use another"])
     lacking = ServiceProxy.missing()
     if shutil.which("ip") is None:
         lacking.append("ip is not installed: apt-get install iproute2")
@@ -58,13 +60,12 @@ def reset(settings: "Settings") -> None:
 async def _reset_nodes(settings: "Settings") -> None:
     node_dirs = [settings.data_dir / "node", *sorted((settings.data_dir / "nodes").glob("*"))]
     for node_dir in node_dirs:
-        name_file = node_dir / "node-name"
-        if not name_file.exists():
+        if not (node_dir / "runtime" / "config.toml").exists():
             continue
-        name = name_file.read_text().strip()
-        if (node_dir / "runtime" / "config.toml").exists():
-            await _reset_containerd(settings, node_dir)
-            await _reset_network(settings, name, node_dir)
+        await _reset_containerd(settings, node_dir)
+        name_file = node_dir / "node-name"
+        if name_file.exists():  # else images were imported and no node ever ran
+            await _reset_network(settings, name_file.read_text().strip(), node_dir)
 
 
 async def _reset_containerd(settings: "Settings", node_dir: Path) -> None:

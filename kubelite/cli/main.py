@@ -12,7 +12,7 @@ from kubelite.cli import quick
 
 def main() -> None:
     words = sys.argv[1:]
-    if words == ["version"]:
+    if words in (["version"], ["--version"]):
         quick.print_version()
         return
     plain = quick.parse(words)

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: Signals closer than this are one wish: `timeout` and some shells tell the process and then its whole group.
+_SAME_SIGNAL_S = 0.3
+
 
 def configure_logs(form: str, level: str) -> None:
     """structlog to standard error: aligned for people (console), a JSON object a line for machines (json)."""
     import logging
 
     levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-    if level not in levels or form not in ("console", "json"):
-        sys.stderr.write("kubelite: --log-format is console or json, --log-level is debug, info, warning or error\n")
-        sys.exit(2)
     renderer: structlog.typing.Processor
     if form == "json":
         import orjson
@@ -56,7 +56,7 @@ def is_in_use(data_dir: Path) -> int:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return int(file.read() or 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     return 0
 
@@ -92,39 +92,34 @@ def from_options(command: str, given: dict[str, Any]) -> int:
     from kubelite.cli import options
     from kubelite.server.settings import SettingsError
 
-    log_format = given.pop("log_format", None) or "console"
-    log_level = given.pop("log_level", None) or "info"
     try:
         settings = options.settings(given)
     except SettingsError as e:
         sys.stderr.write(f"kubelite: {e}\n")
         return 1
-    return run(command, settings, log_format, log_level)
+    return run(command, settings)
 
 
-def run(command: str, settings: "Settings", log_format: str, log_level: str) -> int:
+def run(command: str, settings: "Settings") -> int:
     """The process's exit status."""
-    configure_logs(log_format, log_level)
+    configure_logs(settings.log_format, settings.log_level)
     # gRPC's handlers for fork() are of no use to a process that only ever starts others, and it tells about each start.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import uvloop
 
     # A server makes many objects that live long or die at once; collecting the young ones less often costs nothing.
     gc.set_threshold(20_000, 20, 50)
-    from kubelite.auth.pki import CertificateError
-    from kubelite.server.settings import SettingsError
-    from kubelite.store.contract import StoreError
+    from kubelite.cli import options
 
     _allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             with _lock(settings.data_dir):
                 return runner.run(_main(command, settings))
-        except (SettingsError, CertificateError, StoreError) as e:
-            sys.stderr.write(f"kubelite: {e}\n")
-            return 1
-        except PermissionError as e:
-            sys.stderr.write(f"kubelite: {e.filename}: permission denied; run as root or name another --data-dir\n")
+        except Exception as e:
+            if (message := options.explained(e)) is None:
+                raise
+            sys.stderr.write(f"kubelite: {message}\n")
             return 1
 
 
@@ -132,15 +127,21 @@ async def _main(command: str, settings: "Settings") -> int:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
 
+    first_at = 0.0
+
     def on_signal() -> None:
-        if ended.is_set():
+        nonlocal first_at
+        if not ended.is_set():
+            first_at = loop.time()
+            ended.set()
+        elif loop.time() - first_at > _SAME_SIGNAL_S:
             sys.stderr.write("kubelite: ending at once\n")
-            sys.exit(130)
-        ended.set()
+            os._exit(130)  # as a crash would: what is acknowledged is durable, and containers go on
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
 
+    from kubelite.cli import greeting
     from kubelite.server import compose
 
     part = compose.of(command, settings)
@@ -154,6 +155,8 @@ async def _main(command: str, settings: "Settings") -> int:
                 await start
             return 0
         await start
+        if settings.log_format == "console":
+            greeting.say(command, settings, part)
         gc.freeze()  # what a start made lives as long as the process: no collection need look at it again
         gc.enable()
         await asyncio.wait((part.failed, waiting), return_when=asyncio.FIRST_COMPLETED)

@@ -34,8 +34,9 @@ def list_tokens(settings: "Settings") -> None:
     async def show(client: "HttpClient", ca_pem: bytes) -> None:
         from kubelite.auth import bootstrap_tokens
 
+        tokens = await bootstrap_tokens.list_tokens(client)
         sys.stdout.write(f"{'TOKEN':<10}{'EXPIRES':<24}DESCRIPTION\n")
-        for token in await bootstrap_tokens.list_tokens(client):
+        for token in tokens:
             expires = "never"
             if token.expires is not None:
                 expires = token.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -65,6 +66,21 @@ def parse_ttl(text: str) -> timedelta | None:
     return timedelta(seconds=int(match.group(1)) * _UNITS[match.group(2)])
 
 
+def print_kubeconfig(settings: "Settings") -> None:
+    sys.stdout.write(_kubeconfig(settings))
+
+
+def _kubeconfig(settings: "Settings") -> str:
+    """The administrator's. Raises Problem."""
+    path = settings.kubeconfig
+    try:
+        return path.read_text()
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise Problem(f"there is no {path}: start a server here with `kubelite up`, or name its --data-dir") from e
+    except PermissionError as e:
+        raise Problem(f"{path} can't be read: run this as the user that runs the server") from e
+
+
 def _with_client(settings: "Settings", act: "Callable[[HttpClient, bytes], Awaitable[None]]") -> None:
     import base64
     import os
@@ -72,24 +88,26 @@ def _with_client(settings: "Settings", act: "Callable[[HttpClient, bytes], Await
 
     import yaml
 
-    if not settings.kubeconfig.exists():
-        raise Problem(f"there is no {settings.kubeconfig}: run this where the server runs, or name its --data-dir")
     try:
-        config = yaml.safe_load(settings.kubeconfig.read_text())
-    except PermissionError as e:
-        raise Problem(f"{settings.kubeconfig} can't be read: run this as the user that runs the server") from e
-    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-    ca_pem = base64.b64decode(cluster["certificate-authority-data"])
+        config = yaml.safe_load(_kubeconfig(settings))
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        ca_pem = base64.b64decode(cluster["certificate-authority-data"])
+    except (yaml.YAMLError, LookupError, TypeError, ValueError) as e:
+        raise Problem(f"{settings.kubeconfig} is no kubeconfig any more: start the server again, which writes it anew") from e
 
     async def run() -> None:
         from kubelite.client.http import HttpClient
+        from kubelite.meta.errors import ServiceUnavailable
 
         # Python's TLS takes a certificate and key from a file only.
         with tempfile.NamedTemporaryFile(suffix=".pem") as pem:
             os.fchmod(pem.fileno(), 0o600)
             pem.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
             pem.flush()
-            async with HttpClient(cluster["server"], ca_pem=ca_pem, certificate_file=pem.name) as client:
-                await act(client, ca_pem)
+            try:
+                async with HttpClient(cluster["server"], ca_pem=ca_pem, certificate_file=pem.name) as client:
+                    await act(client, ca_pem)
+            except ServiceUnavailable as e:
+                raise Problem(f"the server at {cluster['server']} does not answer: start it, then try again ({e})") from e
 
     asyncio.run(run())

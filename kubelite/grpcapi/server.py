@@ -5,6 +5,7 @@ gRPC's TLS can't ask for a client certificate without demanding one, so there ar
 """
 
 import asyncio
+import socket
 from collections.abc import Sequence
 
 import grpc
@@ -35,6 +36,12 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     # Another server on the same port must be an error, not a silent sharing of connections.
     ("grpc.so_reuseport", 0),
 )
+
+
+def _try_listening(address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((address, port))
 
 
 class GrpcServer:
@@ -95,9 +102,12 @@ class GrpcServer:
     def _listen(self, address: str, port: int, credentials: grpc.ServerCredentials) -> int:
         host = f"[{address}]" if ":" in address else address
         try:
+            _try_listening(address, port)  # gRPC does not tell why it can't, and writes about it on its own
             bound = self._server.add_secure_port(f"{host}:{port}", credentials)
+        except OSError as e:
+            raise OSError(f"cannot listen on {host}:{port} for nodes: {e.strerror}") from e
         except RuntimeError as e:
-            raise OSError(f"cannot listen on {host}:{port}: {e}; end what uses the port, or choose another") from e
+            raise OSError(f"cannot listen on {host}:{port} for nodes: {e}") from e
         return int(bound)
 
     async def stop(self, grace_s: float) -> None:

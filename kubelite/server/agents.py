@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -31,8 +32,8 @@ LinkOf = Callable[[str], Link]
 
 
 def node_name(settings: Settings) -> str:
-    """The name given, or the host's, as a DNS name."""
-    return settings.node_name or socket.gethostname().lower()
+    """The name given, or the host's made a DNS name."""
+    return settings.node_name or re.sub("[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.") or "node"
 
 
 class Agents:
@@ -42,6 +43,8 @@ class Agents:
         self._settings = settings
         self._link_of = link_of
         self.agents: list[Agent] = []
+        #: Whether the pods of these nodes are only simulated; known once they have started.
+        self.simulated = False
 
     def start(self, supervisor: Supervisor) -> None:
         """Raises SettingsError where no runtime can be used."""
@@ -60,6 +63,7 @@ class Agents:
     def _start_one(self, supervisor: Supervisor, name: str, data_dir: Path) -> None:
         settings = self._settings
         chosen = runtimes.choose(settings, data_dir)
+        self.simulated = chosen.simulated
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
         # What `kubelite reset` needs to know of a node that is not running.
         (data_dir / "node-name").write_text(name)
@@ -73,7 +77,7 @@ class Agents:
         network = None if chosen.simulated else _Network(settings, runtimes.options(settings, data_dir))
         agent = Agent(self._link_of(name), chosen.runtime, options, network)
         self.agents.append(agent)
-        supervisor.on_stop(f"runtime of {name}", chosen.runtime.stop)
+        supervisor.on_stop(f"runtime of {name}", chosen.stop)
         if settings.images is not None:
             supervisor.run(f"images of {name}", import_images(chosen.runtime, settings.images, data_dir))
         supervisor.run(f"agent of {name}", agent.run())

@@ -16,6 +16,11 @@ class Part(Protocol):
 
 
 def of(command: str, settings: Settings) -> Part:
+    """Raises SettingsError where the runtime that was named can't be used: before a port is taken or a file is written."""
+    if command != "server":
+        from kubelite.server import runtimes
+
+        runtimes.verify(settings)
     if command == "agent":
         from kubelite.server.joined import JoinedAgent
 

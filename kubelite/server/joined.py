@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 
@@ -33,6 +34,7 @@ class JoinedAgent:
         self._identity = Identity(settings.data_dir / "pki")
         self._server = settings.server
         self._grpc_port = settings.grpc_port
+        self._started = False
 
     @property
     def failed(self) -> asyncio.Future[None]:
@@ -63,11 +65,13 @@ class JoinedAgent:
         link = GrpcLink(target, self._identity.read, server_name="kubernetes")
         self._supervisor.on_stop("link", link.close)
         Agents(settings, lambda _: link).start(self._supervisor)
+        self._started = True
         self._supervisor.run("certificate renewal", self._renew())
 
     async def stop(self) -> None:
         await self._supervisor.stop(STOP_DEADLINE_S)
-        log.info("agent_stopped", node=self._name)
+        if self._started:
+            log.info("agent_stopped", node=self._name)
 
     async def _renew(self) -> None:
         while True:
@@ -93,5 +97,8 @@ def _node_port(server: str) -> int:
     try:
         with opener.open(f"https://{shown}:{port}/.well-known/kubelite", timeout=_TIMEOUT_S) as answer:
             return int(json.loads(answer.read(4096)).get("nodePort", 0))
-    except (OSError, ValueError, AttributeError) as e:
-        raise JoinFault(f"cannot reach {server}: {e}; is the server running, and the port open?") from e
+    except (urllib.error.HTTPError, ValueError, AttributeError) as e:
+        raise JoinFault(f"{server} answers, but not as a server of kubelite does ({e}): check --server") from e
+    except OSError as e:
+        reason = getattr(e, "reason", e)
+        raise JoinFault(f"cannot reach {server}: {reason}; is the server running, and the port open?") from e

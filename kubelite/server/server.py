@@ -5,6 +5,7 @@ the nodes' gRPC port. The stop goes the other way under one deadline. This is th
 """
 
 import asyncio
+import errno
 import os
 import time
 
@@ -55,6 +56,8 @@ class Server:
         self.settings = settings
         self._with_agents = with_agents
         self.ready = asyncio.Event()
+        #: Whether the nodes of this process only simulate their pods.
+        self.simulated = False
         self._supervisor = Supervisor()
         key_file = settings.pki_dir / "encryption.key"
         self.store = SqliteStore(
@@ -104,9 +107,13 @@ class Server:
         try:
             bound = await server.start([(settings.bind, settings.https_port)])
         except OSError as e:
+            remedy = "end what uses the port, or choose another with --https-port"
+            if e.errno == errno.EADDRNOTAVAIL:
+                remedy = "give an address of this machine with --bind, or 0.0.0.0 for all"
+            elif e.errno == errno.EACCES:
+                remedy = "only root may use ports below 1024: choose another with --https-port"
             raise SettingsError(
-                f"cannot listen on {settings.bind}:{settings.https_port}: {os.strerror(e.errno) if e.errno else e}; "
-                "end what uses the port, or choose another with --https-port"
+                f"cannot listen on {settings.bind}:{settings.https_port}: {os.strerror(e.errno) if e.errno else e}; {remedy}"
             ) from e
         self.port = bound[0][1]
         self.api.use_address(self.advertise, self.port)
@@ -129,9 +136,11 @@ class Server:
         )
 
     async def stop(self) -> None:
+        was_ready = self.ready.is_set()
         self.ready.clear()
         await self._supervisor.stop(STOP_DEADLINE_S)
-        log.info("server_stopped")
+        if was_ready:
+            log.info("server_stopped")
 
     def _lookup(self, resource: str, namespace: str, name: str) -> Obj | None:
         """The newest committed state, for what tokens are bound to."""
@@ -230,7 +239,9 @@ class Server:
         if self._with_agents:
             from kubelite.server.agents import Agents
 
-            Agents(settings, self.nodes.link).start(self._supervisor)
+            agents = Agents(settings, self.nodes.link)
+            agents.start(self._supervisor)
+            self.simulated = agents.simulated
 
     def _start_aggregation(self) -> None:
         aggregation = Aggregation(self.api, *self.identity.front_proxy())
@@ -256,7 +267,7 @@ class Server:
         try:
             await server.start(self.settings.bind, self.settings.node_grpc_port)
         except OSError as e:
-            raise SettingsError(f"{e}, with --grpc-port") from e
+            raise SettingsError(f"{e}; end what uses the port, or choose another with --grpc-port") from e
         self.api.node_port = server.port
         self._supervisor.on_stop("grpc", lambda: server.stop(0.5))
 

@@ -7,10 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from kubelite.meta import names
+
 DEFAULT_HTTPS_PORT = 6443
 #: What `--disable` may name.
 DISABLEABLE = ("scheduler", "controllers", "dns", "proxy")
 RUNTIMES = ("auto", "containerd", "cri", "docker", "fake")
+LOG_FORMATS = ("console", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class SettingsError(Exception):
@@ -22,6 +26,14 @@ def default_data_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/kubelite")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "kubelite"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,8 @@ class Settings:
     token: str = ""
     #: `sha256:...`, what the server's CA must have; a token from `kubelite token create` carries it too.
     ca_hash: str = ""
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
         for name in ("https_port", "grpc_port"):
@@ -67,7 +81,11 @@ class Settings:
                 network = ipaddress.ip_network(text)
             except ValueError as e:
                 raise SettingsError(f"--{name.replace('_', '-')} {text}: {e}; give a network such as 10.244.0.0/16") from e
-            if network.version == 4 and network.prefixlen > 24:
+            if network.version != 4:
+                raise SettingsError(
+                    f"--{name.replace('_', '-')} {text}: only IPv4 is built yet, such as 10.244.0.0/16"
+                )
+            if network.prefixlen > 24:
                 raise SettingsError(f"--{name.replace('_', '-')} {text}: at least a /24 is needed")
         if self._network(self.cluster_cidr).overlaps(self._network(self.service_cidr)):
             raise SettingsError(
@@ -78,10 +96,19 @@ class Settings:
             raise SettingsError(f"--disable {','.join(unknown)}: only {', '.join(DISABLEABLE)} can be disabled")
         if self.runtime not in RUNTIMES:
             raise SettingsError(f"--runtime {self.runtime}: choose one of {', '.join(RUNTIMES)}")
-        try:
-            ipaddress.ip_address(self.bind)
-        except ValueError as e:
-            raise SettingsError(f"--bind {self.bind}: give an address of this machine, or 0.0.0.0 for all") from e
+        if not _is_address(self.bind):
+            raise SettingsError(f"--bind {self.bind}: give an address of this machine, or 0.0.0.0 for all")
+        if self.advertise_address and not _is_address(self.advertise_address):
+            raise SettingsError(
+                f"--advertise-address {self.advertise_address}: give an IP address where nodes reach it"
+            )
+        if self.node_name and (wrong := names.dns1123_subdomain(self.node_name)):
+            raise SettingsError(f"--node-name {self.node_name}: {'; '.join(wrong)}")
+        for name, allowed in (("log_format", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose one of {', '.join(allowed)}")
+        if self.images is not None and not self.images.is_dir():
+            raise SettingsError(f"--images {self.images}: there is no such directory; give one that holds image archives")
         if self.nodes < 1:
             raise SettingsError(f"--nodes {self.nodes}: at least one")
         if self.nodes > 1 and self.runtime != "fake":

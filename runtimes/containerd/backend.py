@@ -60,6 +60,10 @@ class Backend:
             self._runtime_stub = self._image_stub = None
             await channel.close()
 
+    async def end_idle(self) -> None:
+        if self.daemon is not None and self._channel is not None and not await self.list_sandboxes():
+            await self.daemon.terminate()
+
     async def _bring_up(self) -> None:
         """Until the daemon answers; an owned one is started when it does not run."""
         if self.daemon is None:

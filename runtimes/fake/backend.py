@@ -96,6 +96,9 @@ class Backend:
     async def stop(self) -> None:
         return
 
+    async def end_idle(self) -> None:
+        return  # there is no daemon
+
     async def info(self) -> to.RuntimeInfo:
         await self._doing("info", "")
         conditions = (to.Condition("RuntimeReady", True), to.Condition("NetworkReady", True))

@@ -26,6 +26,12 @@ def test_ports_and_addresses_follow_from_what_is_given():
         ({"runtime": "rkt"}, "choose one of"),
         ({"bind": "localhost"}, "give an address"),
         ({"nodes": 0}, "at least one"),
+        ({"cluster_cidr": "fd00::/48"}, "only IPv4"),
+        ({"advertise_address": "here"}, "give an IP address"),
+        ({"node_name": "My_Node"}, "must consist of lower case"),
+        ({"log_format": "xml"}, "choose one of console, json"),
+        ({"log_level": "loud"}, "choose one of debug, info, warning, error"),
+        ({"images": Path("/nonsense")}, "there is no such directory"),
         ({"nodes": 2, "runtime": "containerd"}, "needs --runtime fake"),
     ],
 )
