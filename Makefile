@@ -10,8 +10,8 @@ ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: $(VENV)/.ready install images ## installs what is missing and runs a cluster here (ARGS="--nodes 100 --runtime fake")
-	@exec $(BIN)/kubelite up --images .cache/images $(ARGS)
+up: $(VENV)/.ready ## installs what is missing and runs a cluster here (ARGS="--nodes 100 --runtime fake")
+	@scripts/up $(BIN) $(ARGS)
 
 test: $(VENV)/.dev install images clients ## runs the whole test suite (ARGS="-k scheduler")
 	@$(BIN)/pytest $(ARGS)

@@ -72,7 +72,7 @@ class Topology:
     def route(self, where: str, destination: str, gateway: str) -> None:
         """Sends a destination to a gateway, even the loopback range, as an attacker would."""
         full = self._paths[where]
-        ip("netns", "exec", full, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+        ip("netns", "exec", full, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet")
         ip("-n", full, "route", "del", "table", "local", "local", "127.0.0.0/8")
         ip("-n", full, "route", "del", "table", "local", "local", "127.0.0.1")
         ip("-n", full, "route", "add", destination, "via", gateway)
