@@ -8,13 +8,17 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+import structlog
+
 from kubelite.client.informers import Informer
 from kubelite.controllers import conditions
 from kubelite.controllers.environment import Environment
 from kubelite.controllers.reconciler import Controller
 from kubelite.meta import times
-from kubelite.meta.errors import ApiError, NotFound
+from kubelite.meta.errors import NotFound
 from kubelite.meta.types import Obj
+
+log = structlog.get_logger(__name__)
 
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
@@ -248,7 +252,8 @@ class NodeNetworks(Controller):
         if free is None:
             about = {"kind": "Node", "apiVersion": "v1", "name": key, "uid": node["metadata"]["uid"]}
             self.events.event(about, "Normal", "CIDRNotAvailable", f"Node {key} status is now: CIDRNotAvailable")
-            raise ApiError(f"no free network is left in {self.env.settings.cluster_cidr} for node {key}")
+            log.warning("no_network_left", cluster_cidr=self.env.settings.cluster_cidr, node=key)
+            return  # it comes back when another node goes
         await self.client.patch("nodes", key, "", {"spec": {"podCIDR": free, "podCIDRs": [free]}}, form="strategic")
 
 

@@ -74,9 +74,10 @@ async def running(*words: str, https_port: int | None = None) -> AsyncIterator[C
                 await asyncio.to_thread(process.wait, 30)
             except subprocess.TimeoutExpired:
                 process.kill()
-            reset = [sys.executable, "-m", "kubelite", "reset", "--yes", "--data-dir", data_dir]
-            await asyncio.to_thread(subprocess.run, reset, check=True)  # a node's containers outlive their agent
-            Path(data_dir).mkdir()
+            if Path(data_dir, "node").exists():  # a node's containers outlive their agent
+                reset = [sys.executable, "-m", "kubelite", "reset", "--yes", "--data-dir", data_dir]
+                await asyncio.to_thread(subprocess.run, reset, check=True)
+                Path(data_dir).mkdir()
 
 
 async def _ready(process: subprocess.Popen[bytes], kubeconfig: Path, start: float) -> Target:

@@ -62,11 +62,12 @@ async def api() -> AsyncIterator[Figure]:
 
 async def scheduling() -> AsyncIterator[Figure]:
     """Pods bound per second on 5,000 nodes, from the first create to the last binding seen by a watch; then the memory."""
-    async with cluster.running("server") as server:
+    async with cluster.running("server", "--cluster-cidr", "10.128.0.0/11") as server:  # has a network for each node
         target = server.target
         await _namespace(target)
         nodes = [target.request("POST", "/api/v1/nodes", _node(i)) for i in range(OBJECTS)]
         _rate(await target.run(nodes, 201))
+        await _nodes_known(target)
         pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
         for template in ("plain", "spread", "antiaffinity", "affinity"):
             count = OBJECTS if template == "plain" else 1000
@@ -93,6 +94,15 @@ async def _namespace(target: Target) -> None:
         if time.monotonic() > deadline:
             raise Failed("the namespace's default service account did not appear within 10 s")
         await asyncio.sleep(0.05)
+    connection.close()
+
+
+async def _nodes_known(target: Target) -> None:
+    """Waits until the controllers have done what they do for a new node."""
+    connection = await target.connect()
+    async with asyncio.timeout(60):
+        while (await connection.exchange(target.request("GET", "/api/v1/nodes")))[1].count(b'"podCIDR":') < OBJECTS:
+            await asyncio.sleep(0.5)
     connection.close()
 
 
