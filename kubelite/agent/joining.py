@@ -78,7 +78,10 @@ def endpoints(server: str, grpc_port: int = 0) -> tuple[str, int, int, int]:
     parts = urlsplit(server if "://" in server else f"https://{server}")
     if parts.scheme != "https" or not parts.hostname:
         raise JoinFault(f"--server {server}: give it as https://HOST:PORT")
-    port = parts.port or 6443
+    try:
+        port = parts.port or 6443
+    except ValueError as e:
+        raise JoinFault(f"--server {server}: {e}; give it as https://HOST:PORT") from e
     node_port = grpc_port or port + 1
     return parts.hostname, port, node_port, node_port + 1
 
