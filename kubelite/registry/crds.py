@@ -125,6 +125,7 @@ class CustomKinds:
         for row in rows:
             self._registry.kinds.remove(row)
             self._registry.entries.custom_rows.pop(row, None)
+            self._registry.entries.conversions.set(row, None)
 
     def _note(self, definition: Obj, rows: Iterable[Kind]) -> None:
         """Tells the entries what of their objects may have to be brought up to these rows when it is read."""
@@ -135,6 +136,7 @@ class CustomKinds:
             self._registry.entries.custom_rows[row] = CustomRow(
                 since, stored == [row.version], has_defaults(schema.get("openAPIV3Schema") or {})
             )
+            self._registry.entries.conversions.set(row, definition["spec"].get("conversion"))
 
     def is_terminating(self, kind: Kind) -> bool:
         return f"{kind.plural}.{kind.group}" in self._terminating

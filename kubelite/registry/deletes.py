@@ -58,8 +58,9 @@ async def delete(
             raise errors.NotFound.of(kind.group, kind.plural, target.name)
         old = entries.parsed(current)
         check_preconditions(target, wanted, old)
+        await entries.conversions.prepare(kind, (current,))
         if admit:
-            await _admit(registry, target, entries.convert(old, stored, kind), wanted, options)
+            await _admit(registry, target, entries.object_in(current, kind), wanted, options)
         request = Request(registry, kind, options, times.now(), target.namespace, target.name)
         plan = _plan(strategy, request, old, wanted)
         options.warnings += strategy.delete_warnings(wanted)
@@ -78,6 +79,7 @@ async def delete(
         except StoreError as e:
             raise faults.of_write(e, kind, target.name, "delete") from e
         strategy.committed(request, None if plan.now else plan.obj, old)
+        await entries.conversions.prepare(kind, (entry,))
         return _answer(registry, strategy, target, entry, plan)
     raise errors.Conflict.of(kind.group, kind.plural, target.name, faults.MODIFIED)
 

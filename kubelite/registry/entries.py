@@ -15,6 +15,7 @@ import orjson
 from kubelite.meta import copies
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import View
+from kubelite.registry.conversions import Conversions
 from kubelite.registry.selection import Selection
 from kubelite.schema import defaults, structure
 from kubelite.schema.kinds import Kind, Kinds
@@ -111,6 +112,7 @@ class Entries:
         self._kept: deque[View] = deque()
         #: The rows of custom kinds, kept by `crds`.
         self.custom_rows: dict[Kind, CustomRow] = {}
+        self.conversions = Conversions(self)
 
     def storage_kind(self, kind: Kind) -> Kind:
         """The row that this kind's objects are stored as: itself for nearly all."""
@@ -196,7 +198,7 @@ class Entries:
         if self.is_current(entry, kind):
             return entry
         obj = self.parsed(entry)
-        converted = self._converted(obj, kind)
+        converted = self._converted(entry, obj, kind)
         if converted is obj:
             return entry
         view = View(converted["metadata"].get("labels") or _NONE, self.fields(kind, converted), converted)
@@ -205,10 +207,10 @@ class Entries:
     def object_in(self, entry: Entry, kind: Kind) -> Obj:
         """`parsed`, as `in_version` shows it."""
         obj = self.parsed(entry)
-        return obj if self.is_current(entry, kind) else self._converted(obj, kind)
+        return obj if self.is_current(entry, kind) else self._converted(entry, obj, kind)
 
-    def _converted(self, obj: Obj, kind: Kind) -> Obj:
-        converted = self.convert(obj, self.storage_kind(kind), kind)
+    def _converted(self, entry: Entry, obj: Obj, kind: Kind) -> Obj:
+        converted = self.conversions.prepared(entry, obj, kind) or self.convert(obj, self.storage_kind(kind), kind)
         row = self.custom_rows.get(kind)
         if row is None or not row.has_defaults:
             return converted

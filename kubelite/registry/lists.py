@@ -94,6 +94,7 @@ async def get(registry: "Registry", target: Target, resource_version: str = "") 
     entry = store.get(kind.key(target.namespace, target.name))
     if entry is None:
         raise errors.NotFound.of(kind.group, kind.plural, target.name)
+    await registry.entries.conversions.prepare(kind, (entry,))
     return registry.entries.in_version(entry, kind)
 
 
@@ -148,6 +149,8 @@ class Lists:
         except StoreError as e:
             raise faults.of_read(e, kind, "list") from e
         first = bisect_left(entries, start, key=_key_of) if start else 0
+        if self._registry.entries.conversions.needs(kind):
+            await self._registry.entries.conversions.prepare(kind, entries[first:])
         items, end = self._select(kind, entries, first, chosen, limit)
         token, remaining = "", None
         if end < len(entries):

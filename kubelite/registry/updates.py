@@ -132,6 +132,7 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
     """One try of an update on the state `current`. Raises the store's Conflict where that is no longer the newest."""
     registry, target, options = write.registry, write.target, write.options
     kind = target.kind
+    await registry.entries.conversions.prepare(kind, (current,))
     old = registry.entries.object_in(current, kind)
     if body is None:
         new = make(old)
@@ -169,6 +170,7 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
     finally:
         if finish is not None:
             finish(False)
+    await registry.entries.conversions.prepare(kind, (entry,))
     if body is not None:
         return made(entry, body.of(registry.entries.object_in(entry, kind)))
     return registry.entries.in_version(entry, kind)
@@ -233,7 +235,7 @@ async def _unchanged(registry: "Registry", current: Entry, options: WriteOptions
 async def _replace(write: Write, current: Entry, new: Obj, old: Obj, finish: Finish | None) -> Entry:
     registry, strategy, request = write.registry, write.strategy, write.request
     stored = registry.entries.storage_kind(write.target.kind)
-    final = registry.entries.convert(new, write.target.kind, stored)
+    final = await registry.entries.conversions.to_storage(new, write.target.kind, stored)
     view = registry.entries.view_of(stored, final)
     ends = ends_with(strategy, new, old)
     put = registry.store.delete if ends else registry.store.update

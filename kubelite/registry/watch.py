@@ -70,10 +70,10 @@ class RegistryWatch:
         if initial:
             # A scan at the newest revision is at least as fresh as what was asked for, unless that is in the future.
             self._initial_revision = after = max(after, store.revision)
-            if after == store.revision:
+            if after == store.revision and not self._entries.conversions.needs(self._kind):
                 self._take_initial(options)
             else:
-                self._pending = options  # taken once the revision is there
+                self._pending = options  # taken once the revision is there, and its objects are converted
         elif after == 0:
             after = store.revision
         self._revision = after
@@ -126,6 +126,9 @@ class RegistryWatch:
                 raise faults.of_read(e, self._kind, "watch") from e
             if self._skip_to and events and events[0].revision <= self._skip_to:
                 events = [event for event in events if event.revision > self._skip_to]
+            if self._entries.conversions.needs(self._kind):
+                both = [entry for event in events for entry in (event.entry, event.previous)]
+                await self._entries.conversions.prepare(self._kind, both)
             items = self._select(events)
             if items:
                 return items
@@ -134,6 +137,11 @@ class RegistryWatch:
         await lists.wait_fresh(self._registry.store, self._initial_revision)
         self._pending = None
         store = self._registry.store
+        while self._entries.conversions.needs(self._kind):
+            before = store.revision
+            await self._entries.conversions.prepare(self._kind, store.scan(self._prefix))
+            if store.revision == before:
+                break
         if self._watch is not None:
             self._watch.close()
         self._skip_to = self._initial_revision = store.revision

@@ -145,13 +145,14 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
         if write.options.dry_run:
             return made(Entry(kind.key(target.namespace, request.name), b"", 0, 0), obj)
         stored = registry.entries.storage_kind(kind)
-        final = registry.entries.convert(obj, kind, stored)
+        final = await registry.entries.conversions.to_storage(obj, kind, stored)
         taken, finish = finish, None
         entry = await settled(_insert(write, stored, final, generated), taken)
     finally:
         if finish is not None:
             finish(False)
     strategy.committed(request, final, None)
+    await registry.entries.conversions.prepare(kind, (entry,))
     return registry.entries.in_version(entry, kind)
 
 

@@ -8,10 +8,12 @@ import asyncio
 import errno
 import os
 import time
+from typing import Any
 
 import structlog
 
 from kubelite.admission import builtin as admission
+from kubelite.client.webhooks import Caller, CallFailed, HttpCaller
 from kubelite.api.aggregation import Aggregation
 from kubelite.api.app import Api, ApiServer
 from kubelite.api.audit import AuditLog, annotate
@@ -27,10 +29,10 @@ from kubelite.auth.nodes import NodeAuthorizer
 from kubelite.auth.rbac import Rbac
 from kubelite.client.events import EventRecorder
 from kubelite.client.informers import Informers
-from kubelite.client.webhooks import HttpCaller
 from kubelite.meta.types import Obj
 from kubelite.meta.users import LOOPBACK, User
 from kubelite.registry.contract import Admission, AllowAll
+from kubelite.registry.conversions import Ask
 from kubelite.registry.registry import Registry
 from kubelite.registry.registry import Settings as RegistrySettings
 from kubelite.schema import builtin
@@ -46,7 +48,20 @@ from kubelite.store.sqlite import SqliteStore
 log = structlog.get_logger(__name__)
 
 STOP_DEADLINE_S = 20.0
+CONVERSION_TIMEOUT_S = 30.0
 _FAIRNESS = ("flowschemas.flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io")
+
+
+def conversion_asker(caller: Caller) -> Ask:
+    """How the registry reaches the webhooks that convert custom objects."""
+
+    async def ask(config: Obj, review: Obj) -> Any:
+        try:
+            return await caller.call(config, review, CONVERSION_TIMEOUT_S)
+        except CallFailed as e:
+            raise ValueError(str(e)) from e
+
+    return ask
 
 
 class Server:
@@ -176,6 +191,7 @@ class Server:
 
         caller = HttpCaller(self.informers)
         self._supervisor.on_stop("webhook connections", caller.close)
+        self.registry.entries.conversions.ask = conversion_asker(caller)
         configured = [
             EscalationCheck(self.rbac, self.authorizer),
             *admission.configured_plugins(self.client, self.informers, permits, self.kinds, caller, annotate),
