@@ -17,7 +17,7 @@ from kubelite.schema.kinds import Kind
 
 FINALIZER = "kubernetes"
 #: What waits for others' finalizers is looked at again after this; pods that end report themselves.
-AGAIN_S = 1.0
+AGAIN_S = 0.1
 LATEST_AGAIN_S = 15.0
 
 #: type -> (reason, message) when there is nothing to tell.
@@ -81,6 +81,8 @@ class Namespaces(Controller):
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
+        #: How often a namespace was found not to be empty yet.
+        self._tries: dict[str, int] = {}
         self._namespaces = self.informer("namespaces")
         self.follow(self._namespaces, lambda ns: (ns["metadata"]["name"],) if "deletionTimestamp" in ns["metadata"] else ())
         self.informer("pods").subscribe(self._pod_changed)
@@ -93,6 +95,7 @@ class Namespaces(Controller):
 
     async def reconcile(self, key: str) -> None:
         if self._namespaces.get(key) is None:
+            self._tries.pop(key, None)
             return
         try:
             namespace = await self.client.get("namespaces", key)
@@ -112,10 +115,10 @@ class Namespaces(Controller):
             namespace = await self.client.update("namespaces", {**namespace, "status": status}, subresource="status")
         if remains.failures or remains.by_resource:
             # Pods report their end themselves; for others, and where something goes wrong, look again later and later.
-            tries = self.queue.failures(key)
-            self.queue.add_rate_limited(key)
-            self.queue.add_after(key, min(AGAIN_S * 2 ** min(tries, 4), LATEST_AGAIN_S))
+            tries = self._tries[key] = self._tries.get(key, 0) + 1
+            self.queue.add_after(key, min(AGAIN_S * 2 ** min(tries, 10), LATEST_AGAIN_S))
             return
+        self._tries.pop(key, None)
         finalizers = [f for f in namespace["spec"]["finalizers"] if f != FINALIZER]
         await self.client.update(
             "namespaces", {**namespace, "spec": {**namespace["spec"], "finalizers": finalizers}}, subresource="finalize"

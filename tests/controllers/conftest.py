@@ -68,10 +68,11 @@ class Cluster:
     def _spawn(self, run: Any) -> None:
         self._tasks.append(asyncio.create_task(run))
 
-    def start(self, *makes: Callable[[Environment], Controller]) -> None:
+    def start(self, *makes: Callable[[Environment], Controller]) -> "list[Controller]":
         controllers = [make(self.env) for make in makes]
         for controller in controllers:
             self._spawn(controller.run())
+        return controllers
 
     async def until(self, check: Callable[[], Awaitable[Any]], what: str = "") -> Any:
         """The first true result of `check`, asked again at each turn of the loop."""

@@ -17,7 +17,7 @@ async def test_a_namespace_that_is_deleted_is_emptied_and_goes(cluster: Cluster)
 
 
 async def test_pods_go_before_everything_else(cluster: Cluster) -> None:
-    cluster.start(Namespaces)
+    (controller,) = cluster.start(Namespaces)
     await cluster.client.create("namespaces", {"metadata": {"name": "shop"}})
     held = {"metadata": {"name": "p", "finalizers": ["example.com/hold"]}, "spec": pod_template()["spec"]}
     await cluster.client.create("pods", held, "shop")
@@ -32,6 +32,7 @@ async def test_pods_go_before_everything_else(cluster: Cluster) -> None:
 
     await cluster.until(told)
     assert await cluster.get("configmaps", "a", "shop") is not None
+    assert controller.queue.statistics()["added"] < 10  # it waits, it does not ask again and again
     await cluster.client.patch("pods", "p", "shop", {"metadata": {"finalizers": None}})
     await cluster.until_gone("namespaces", "shop", "")
 
