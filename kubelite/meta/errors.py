@@ -102,7 +102,9 @@ class ApiError(Exception):
                 details[key] = value
         if self.causes:
             details["causes"] = [
-                {"reason": c.reason, "message": c.message, "field": c.field} if c.field else {"reason": c.reason, "message": c.message}
+                {"reason": c.reason, "message": c.message, "field": c.field}
+                if c.field
+                else {"reason": c.reason, "message": c.message}
                 for c in self.causes
             ]
         if self.retry_after_s:
