@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 
 from kubelite.admission import builtin as admission
-from kubelite.client.webhooks import Caller, CallFailed, HttpCaller
 from kubelite.api.aggregation import Aggregation
 from kubelite.api.app import Api, ApiServer
 from kubelite.api.audit import AuditLog, annotate
@@ -29,6 +28,7 @@ from kubelite.auth.nodes import NodeAuthorizer
 from kubelite.auth.rbac import Rbac
 from kubelite.client.events import EventRecorder
 from kubelite.client.informers import Informers
+from kubelite.client.webhooks import Caller, CallFailed, HttpCaller
 from kubelite.meta.types import Obj
 from kubelite.meta.users import LOOPBACK, User
 from kubelite.registry.contract import Admission, AllowAll

@@ -82,9 +82,7 @@ class Settings:
             except ValueError as e:
                 raise SettingsError(f"--{name.replace('_', '-')} {text}: {e}; give a network such as 10.244.0.0/16") from e
             if network.version != 4:
-                raise SettingsError(
-                    f"--{name.replace('_', '-')} {text}: only IPv4 is built yet, such as 10.244.0.0/16"
-                )
+                raise SettingsError(f"--{name.replace('_', '-')} {text}: only IPv4 is built yet, such as 10.244.0.0/16")
             if network.prefixlen > 24:
                 raise SettingsError(f"--{name.replace('_', '-')} {text}: at least a /24 is needed")
         if self._network(self.cluster_cidr).overlaps(self._network(self.service_cidr)):
@@ -99,9 +97,7 @@ class Settings:
         if not _is_address(self.bind):
             raise SettingsError(f"--bind {self.bind}: give an address of this machine, or 0.0.0.0 for all")
         if self.advertise_address and not _is_address(self.advertise_address):
-            raise SettingsError(
-                f"--advertise-address {self.advertise_address}: give an IP address where nodes reach it"
-            )
+            raise SettingsError(f"--advertise-address {self.advertise_address}: give an IP address where nodes reach it")
         if self.node_name and (wrong := names.dns1123_subdomain(self.node_name)):
             raise SettingsError(f"--node-name {self.node_name}: {'; '.join(wrong)}")
         for name, allowed in (("log_format", LOG_FORMATS), ("log_level", LOG_LEVELS)):

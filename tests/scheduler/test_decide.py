@@ -224,9 +224,7 @@ class TestSpreading:
     def test_a_wish_to_spread_gives_way_when_it_must(self) -> None:
         wish = [spread(HOST, when="ScheduleAnyway")]
         world = World(node("n1"), node("n2", cpu="100m"))
-        nodes = [
-            world.place(pod(f"p{i}", cpu="100m", labels={"app": "web"}, topologySpreadConstraints=wish)) for i in range(4)
-        ]
+        nodes = [world.place(pod(f"p{i}", cpu="100m", labels={"app": "web"}, topologySpreadConstraints=wish)) for i in range(4)]
         assert sorted(nodes) == ["n1", "n1", "n1", "n2"]
 
 
@@ -365,9 +363,7 @@ class TestVolumes:
 
 
 NODES = st.builds(
-    lambda i, zone, cpu, tainted: node(
-        f"n{i}", cpu=cpu, labels={ZONE: zone} if zone else {}, taints=[TAINT] if tainted else []
-    ),
+    lambda i, zone, cpu, tainted: node(f"n{i}", cpu=cpu, labels={ZONE: zone} if zone else {}, taints=[TAINT] if tainted else []),
     st.integers(0, 9),
     st.sampled_from(["", "a", "b"]),
     st.sampled_from(["1", "4"]),
