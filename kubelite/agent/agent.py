@@ -23,6 +23,7 @@ from kubelite.agent.events import Recorder
 from kubelite.agent.hosts import Dns
 from kubelite.agent.images import Images
 from kubelite.agent.link import Link, LinkFault
+from kubelite.agent.machine import Machine
 from kubelite.agent.node import Health
 from kubelite.agent.objects import Objects
 from kubelite.agent.pods import Pods
@@ -68,6 +69,7 @@ class Agent:
     def __init__(self, link: Link, runtime: Runtime, options: Options, network: Network | None = None) -> None:
         host_ips = options.host_ips or (() if options.simulated else machine.addresses())
         options = replace(options, host_ips=host_ips or ("127.0.0.1",))
+        self._machine: Machine
         self.options = options
         self.ready = asyncio.Event()
         self._link = link
@@ -95,7 +97,6 @@ class Agent:
         )
         self.pods = Pods(self.context)
         self._tunnels = Tunnels(self.context, self.pods, link)
-        self._machine = machine.read()
         self._node_wake = asyncio.Event()
         self._reported_node: Obj | None = None
         self._synced = False
@@ -107,7 +108,7 @@ class Agent:
         if not self.options.simulated:
             await self.context.volumes.start()
             await asyncio.to_thread(self.context.cgroups.start)
-        self._measure()
+        await asyncio.to_thread(self._measure)
         self.context.objects.subscribe(self._object_changed)
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -127,6 +128,8 @@ class Agent:
         while True:
             try:
                 await self._runtime.start()
+                # Known before the first status, which names each container by its runtime.
+                self._runtime_name((await self._runtime.info()).name)
                 return
             except RuntimeFault as e:
                 log.warning("runtime_not_started", error=str(e), again_in_s=delay_s)
@@ -223,6 +226,7 @@ class Agent:
     # The node.
 
     def _measure(self) -> None:
+        self._machine = machine.read()
         disk_bytes = 0
         if not self.options.simulated:
             self.options.data_dir.mkdir(parents=True, exist_ok=True)
@@ -262,17 +266,21 @@ class Agent:
             fault = str(e)
         health = Health(runtime_fault=fault, runtime=info)
         if not self.options.simulated:
-            size, free, inodes = machine.disk(self.options.data_dir)
-            health = replace(
-                health,
-                memory_available_bytes=machine.available_memory_bytes(),
-                disk_free_share=free / size if size else 1.0,
-                inodes_free_share=inodes,
-            )
+            health = await asyncio.to_thread(self._examined, health)
         self._runtime_name(info.name if info else "")
         # What was reported last, rather than what has come back of it: the times of transitions must not move while it travels.
         previous = self._reported_node or self.context.objects.get("nodes", self.options.node_name)
         return node.node_of(self.options, self._machine, health, self._capacity, self._allocatable, images, previous)
+
+    def _examined(self, health: Health) -> Health:
+        """The health with what the machine's files say."""
+        size, free, inodes = machine.disk(self.options.data_dir)
+        return replace(
+            health,
+            memory_available_bytes=machine.available_memory_bytes(),
+            disk_free_share=free / size if size else 1.0,
+            inodes_free_share=inodes,
+        )
 
     def _runtime_name(self, name: str) -> None:
         if name and name != self.options.runtime_name:

@@ -22,23 +22,22 @@ _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
 
 
 class Cgroups:
-    """The node's pod cgroups under `/<parent>`; a second agent on a machine uses a parent of its own."""
+    """The node's pod cgroups under `/<parent>`; without a parent there are none. All methods use files: call them in a thread."""
 
     def __init__(self, parent: str = "kubepods", root: Path = ROOT) -> None:
         self._root = root
         self._parent = parent
-        self._version = _version(root)
-        if self._version and not os.access(root, os.W_OK):
-            self._version = 0
+        self._version = 0
         self._warned = False
 
     @property
     def version(self) -> int:
-        """1, 2, or 0 where the agent can't make cgroups: pods then run wherever the runtime puts them."""
+        """1, 2, or 0 before the start and where the agent can't make cgroups: pods then run wherever the runtime puts them."""
         return self._version
 
     def start(self) -> None:
-        """Makes the parents."""
+        """Finds out what the machine has, and makes the parents."""
+        self._version = _version(self._root) if self._parent and os.access(self._root, os.W_OK) else 0
         for name in ("", "/burstable", "/besteffort"):
             self._make(f"{self._parent}{name}")
         self._write(f"{self._parent}/besteffort", Resources(cpu_shares=resources.MIN_SHARES))

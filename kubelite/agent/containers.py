@@ -25,7 +25,7 @@ HOSTS_PATH = "/etc/hosts"
 
 
 def sandbox_config(context: Context, pod: Obj, attempt: int) -> SandboxConfig:
-    """What the pod's sandbox is made from. Raises ConfigFault."""
+    """What the pod's sandbox is made from. Reads the host's resolver: call it in a thread. Raises ConfigFault."""
     meta, spec = pod["metadata"], pod["spec"]
     level = spec.get("securityContext") or {}
     if spec.get("hostUsers") is False:
@@ -47,7 +47,7 @@ def sandbox_config(context: Context, pod: Obj, attempt: int) -> SandboxConfig:
         attempt=attempt,
         hostname=hostname,
         log_directory=str(context.log_dir(pod)),
-        dns=hosts.dns_of(pod, context.dns),
+        dns=None if context.options.simulated else hosts.dns_of(pod, context.dns),
         port_mappings=mappings,
         labels={**(meta.get("labels") or {}), **_identity(context, pod)},
         annotations=meta.get("annotations") or {},

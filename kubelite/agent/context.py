@@ -34,6 +34,7 @@ class Options:
     reserved: Mapping[str, str] = field(default_factory=dict)
     runtime_name: str = "containerd"
     resolv_conf: str = "/etc/resolv.conf"
+    #: Where pods' cgroups are made; empty: nowhere.
     cgroup_parent: str = "kubepods"
     #: How long a session's silence may last before the node's Lease is renewed.
     heartbeat_s: float = 10.0

@@ -43,7 +43,7 @@ async def _rotate(context: Context, pods: Pods) -> None:
         directory = context.log_dir(worker.pod)
         for record in worker.observed.containers:
             path = directory / record.name / f"{record.restarts}.log"
-            if record.running and logs.needs_rotation(path):
+            if record.running and await asyncio.to_thread(logs.needs_rotation, path):
                 await logs.rotate(path, lambda id_=record.id: context.runtime.reopen_container_log(id_))  # type: ignore[misc]
 
 
@@ -57,7 +57,7 @@ def _renew(context: Context, pods: Pods) -> None:
 
 async def collect_images(context: Context, pods: Pods) -> None:
     """Removes the images least recently used while the disk is fuller than it should be. Those of pods and pinned ones stay."""
-    size, free, _ = machine.disk(context.options.data_dir)
+    size, free, _ = await asyncio.to_thread(machine.disk, context.options.data_dir)
     if not size or 1 - free / size < IMAGES_HIGH_SHARE:
         return
     wanted = size * (1 - IMAGES_LOW_SHARE) - free

@@ -30,7 +30,10 @@ class JoinFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A node's certificate, its key and the CA, as files that only their owner may read."""
+    """A node's certificate with its key, and the CA, as files that only their owner may read.
+
+    Certificate and key are one file, so that a renewal that is cut short leaves a pair that fits. All methods use files.
+    """
 
     directory: Path
 
@@ -39,25 +42,30 @@ class Identity:
         return self.directory / "ca.crt"
 
     @property
-    def certificate(self) -> Path:
-        return self.directory / "node.crt"
-
-    @property
-    def key(self) -> Path:
-        return self.directory / "node.key"
+    def pair(self) -> Path:
+        """The key, then the certificate."""
+        return self.directory / "node.pem"
 
     @property
     def exists(self) -> bool:
-        return self.ca.exists() and self.certificate.exists() and self.key.exists()
+        return self.ca.exists() and self.pair.exists()
 
     def read(self) -> tuple[bytes, bytes, bytes]:
         """(CA, certificate, key) in PEM, as a GrpcLink asks for them."""
-        return self.ca.read_bytes(), self.certificate.read_bytes(), self.key.read_bytes()
+        key, begin, certificate = self.pair.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
+        return self.ca.read_bytes(), begin + certificate, key
+
+    def write(self, certificate_pem: bytes, key_pem: bytes, ca_pem: bytes = b"") -> None:
+        """Keeps a new pair; with `ca_pem` the CA too."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if ca_pem:
+            _write(self.ca, ca_pem)
+        _write(self.pair, key_pem.rstrip() + b"\n" + certificate_pem)
 
     def renew_at(self) -> datetime:
         from cryptography import x509
 
-        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        certificate = x509.load_pem_x509_certificate(self.read()[1])
         begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return begins + (ends - begins) * RENEW_SHARE
 
@@ -66,7 +74,7 @@ class Identity:
         from cryptography import x509
         from cryptography.x509.oid import NameOID
 
-        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        certificate = x509.load_pem_x509_certificate(self.read()[1])
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         good_for = certificate.not_valid_after_utc - datetime.now(UTC)
         return bool(names) and names[0].value == f"system:node:{node_name}" and good_for > timedelta(minutes=5)
@@ -92,13 +100,11 @@ async def join(server: str, token: str, node_name: str, identity: Identity, ca_h
     Raises:
         JoinFault: the server can't be reached, is not the right one, or refuses the token.
     """
-    if identity.exists and identity.is_of(node_name):
+    if await asyncio.to_thread(lambda: identity.exists and identity.is_of(node_name)):
         return
     host, port, _, token_port = endpoints(server, grpc_port)
-    identity.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if identity.ca.exists():
-        ca_pem = identity.ca.read_bytes()
-    else:
+    ca_pem = await asyncio.to_thread(lambda: identity.ca.read_bytes() if identity.ca.exists() else b"")
+    if not ca_pem:
         ca_pem = await _fetch_ca(host, port, ca_hash)
     key_pem, csr_pem = await asyncio.to_thread(_make_request, node_name)
     import grpc.aio
@@ -117,9 +123,7 @@ async def join(server: str, token: str, node_name: str, identity: Identity, ca_h
             )
         except grpc.aio.AioRpcError as e:
             raise JoinFault(_explained(e, server, target)) from e
-    _write(identity.key, key_pem)
-    _write(identity.ca, answer.ca_pem or ca_pem)
-    _write(identity.certificate, answer.certificate_pem)
+    await asyncio.to_thread(identity.write, answer.certificate_pem, key_pem, answer.ca_pem or ca_pem)
     log.info("node_joined", node=node_name, server=server)
 
 
@@ -130,7 +134,7 @@ async def renew(server: str, node_name: str, identity: Identity, grpc_port: int 
     from kubelite.rpc import node_pb2_grpc
 
     host, _, node_port, _ = endpoints(server, grpc_port)
-    ca, certificate, key = identity.read()
+    ca, certificate, key = await asyncio.to_thread(identity.read)
     key_pem, csr_pem = await asyncio.to_thread(_make_request, node_name)
     target = f"[{host}]:{node_port}" if ":" in host else f"{host}:{node_port}"
     async with grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca, key, certificate)) as channel:
@@ -140,8 +144,7 @@ async def renew(server: str, node_name: str, identity: Identity, grpc_port: int 
             answer: pb.JoinResponse = await stub.Join(request, timeout=CONNECT_TIMEOUT_S)
         except grpc.aio.AioRpcError as e:
             raise JoinFault(_explained(e, server, target)) from e
-    _write(identity.key, key_pem)
-    _write(identity.certificate, answer.certificate_pem)
+    await asyncio.to_thread(identity.write, answer.certificate_pem, key_pem)
 
 
 def ca_hash_of(ca_pem: bytes) -> str:

@@ -3,6 +3,7 @@
 A link is stateless to its user: `session` may be called again after it broke. Over gRPC the channel reconnects by itself.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Protocol
 
@@ -52,30 +53,29 @@ class GrpcLink:
         self._known: tuple[bytes, bytes, bytes] | None = None
         self._channel: Any = None
         self._stub: Any = None
-        self._connect()
 
-    def _connect(self) -> list[Any]:
-        """Opens a channel where the credentials have changed, and returns the one that it replaces."""
-        credentials = self._credentials()
+    async def _connect(self) -> None:
+        """Opens a channel where the credentials have changed, in place of the one before."""
+        credentials = await asyncio.to_thread(self._credentials)
         if credentials == self._known:
-            return []
+            return
         import grpc.aio  # 60 ms that an agent in the server's process does without
 
         from kubelite.rpc import node_pb2_grpc
 
         options = [*_OPTIONS, ("grpc.ssl_target_name_override", self._server_name)] if self._server_name else _OPTIONS
         ca, certificate, key = credentials
-        replaced = [] if self._channel is None else [self._channel]
+        replaced = self._channel
         tls = grpc.ssl_channel_credentials(ca, key, certificate)
         self._error = grpc.aio.AioRpcError
         self._channel = grpc.aio.secure_channel(self._server, tls, options)
         self._stub = node_pb2_grpc.NodesStub(self._channel)  # type: ignore[no-untyped-call]
         self._known = credentials
-        return replaced
+        if replaced is not None:
+            await replaced.close()
 
     async def session(self, up: AsyncIterator[pb.FromNode]) -> AsyncGenerator[pb.ToNode, None]:
-        for replaced in self._connect():
-            await replaced.close()
+        await self._connect()
         call = self._stub.Session(up, wait_for_ready=True)
         try:
             async for message in call:
@@ -103,4 +103,5 @@ class GrpcLink:
         return answer
 
     async def close(self) -> None:
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()

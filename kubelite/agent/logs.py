@@ -54,7 +54,8 @@ async def _lines(
     path: Path, query: Query, ended: Callable[[], bool], looked: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[bytes]:
     since = _nanos_text(query.since_s)
-    with _opened(path) as stream:
+    stream = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+    with _closing(stream):
         if query.tail_lines is not None:
             await asyncio.to_thread(_seek_tail, stream, query.tail_lines)
         rest = b""
@@ -64,7 +65,7 @@ async def _lines(
                 if changes is not None:
                     changes.changed.clear()
                 was_ended = ended()
-                data = os.read(stream, CHUNK_BYTES)
+                data = await asyncio.to_thread(os.read, stream, CHUNK_BYTES)
                 if data:
                     head, newline, tail = (rest + data).rpartition(b"\n")
                     rest = tail
@@ -73,10 +74,7 @@ async def _lines(
                     continue
                 if changes is None or was_ended:
                     break
-                fresh = _reopened(path, stream)
-                if fresh is not None:
-                    os.dup2(fresh, stream)
-                    os.close(fresh)
+                if await asyncio.to_thread(_reopened, path, stream):
                     continue
                 await _either(changes.changed.wait(), looked())
         if rest and (text := _rendered(rest, query, since)):
@@ -84,23 +82,26 @@ async def _lines(
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _closing(descriptor: int) -> Iterator[int]:
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _reopened(path: Path, descriptor: int) -> int | None:
-    """A descriptor of the file that now has the name, where the log was rotated and the old one is read to its end."""
+def _reopened(path: Path, descriptor: int) -> bool:
+    """Makes the descriptor that of the file that now has the name, where the log was rotated and the old one is read to its end.
+    Returns whether it did."""
     try:
         about = os.stat(path)
+        if (about.st_ino, about.st_dev) == (os.fstat(descriptor).st_ino, os.fstat(descriptor).st_dev):
+            return False
+        fresh = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return None  # between the renaming and the new file
-    if (about.st_ino, about.st_dev) == (os.fstat(descriptor).st_ino, os.fstat(descriptor).st_dev):
-        return None
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return False  # between the renaming and the new file
+    os.dup2(fresh, descriptor)
+    os.close(fresh)
+    return True
 
 
 async def _either(*waits: Awaitable[object]) -> None:

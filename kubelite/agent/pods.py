@@ -110,14 +110,14 @@ class Pods:
             log.info("orphan_pod_ends", uid=uid, sandboxes=len(sandboxes), containers=len(containers))
             worker = self._add(_stand_in(uid, sandboxes, containers), adopted=True)
             worker.removed()
-        if not self._context.options.simulated:
-            self._remove_directories()
+        if not self._context.options.simulated and self._group is not None:
+            self._group.create_task(self._remove_directories(), name="directories of pods that are gone")
 
-    def _remove_directories(self) -> None:
+    async def _remove_directories(self) -> None:
         """Directories of pods that ended while no agent ran."""
-        for uid in self._context.volumes.pods_on_disk():
-            if uid not in self._workers and self._group is not None:
-                self._group.create_task(self._context.volumes.remove(uid), name=f"directory of {uid}")
+        for uid in await self._context.volumes.pods_on_disk():
+            if uid not in self._workers:
+                await self._context.volumes.remove(uid)
 
     # The loop.
 

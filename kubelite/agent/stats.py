@@ -3,6 +3,7 @@
 Source: k8s.io/kubelet/pkg/apis/stats/v1alpha1, v0.34.
 """
 
+import asyncio
 from collections import defaultdict
 
 from kubelite.agent import machine
@@ -52,7 +53,7 @@ async def summary(context: Context, pods: Pods) -> Obj:
                 "memory": {"time": now, "workingSetBytes": sums["memory"]},
             }
         )
-    available = machine.available_memory_bytes()
+    available = await asyncio.to_thread(machine.available_memory_bytes)
     node = {
         "nodeName": context.options.node_name,
         "cpu": {"time": now, "usageCoreNanoSeconds": totals["cpu"]},

@@ -20,7 +20,7 @@ from kubelite.agent.observation import Record
 from kubelite.agent.podstate import MINIMUM_GRACE_S, SANDBOX, Backoff, Decision, Kill, Start, Waiting, container_of
 from kubelite.agent.volumes.volumes import Prepared
 from kubelite.meta.types import Obj
-from runtimes.interface import Image, NotFound, RuntimeFault
+from runtimes.interface import ContainerConfig, Image, NotFound, RuntimeFault, SandboxConfig
 
 if TYPE_CHECKING:
     from kubelite.agent.sync import PodWorker
@@ -146,10 +146,10 @@ class Work:
             context.recorder.pod(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
         self._prefetch()
         try:
-            config = containers.sandbox_config(context, pod, attempt)
-            if not context.options.simulated:
-                context.cgroups.ensure(pod)
-                await asyncio.to_thread(context.log_dir(pod).mkdir, parents=True, exist_ok=True)
+            if context.options.simulated:
+                config = containers.sandbox_config(context, pod, attempt)
+            else:
+                config = await asyncio.to_thread(self._prepare_sandbox, attempt)
             # The volumes are made meanwhile; whoever starts first waits for them.
             self.refresh_volumes(first=True)
             # A sandbox that is being made when the agent stops must be found by the next one, not half made.
@@ -164,6 +164,13 @@ class Work:
             return
         self.waiting.pop(SANDBOX, None)
         self._retries.pop(SANDBOX, None)
+
+    def _prepare_sandbox(self, attempt: int) -> SandboxConfig:
+        """The sandbox's configuration, with the cgroup and the directory that it names made."""
+        config = containers.sandbox_config(self._context, self.pod, attempt)
+        self._context.cgroups.ensure(self.pod)
+        self._context.log_dir(self.pod).mkdir(parents=True, exist_ok=True)
+        return config
 
     async def _stop_sandboxes(self, ids: tuple[str, ...]) -> None:
         for id_ in ids:
@@ -286,13 +293,15 @@ class Work:
         try:
             target_id = self._target(container)
             ips = context.host_ips if pod["spec"].get("hostNetwork") else sandbox.ips
-            make = containers.container_config
-            if context.options.simulated:
-                config = make(context, pod, container, start, image, volumes, ips, target_id)
-            else:
-                config = await asyncio.to_thread(make, context, pod, container, start, image, volumes, ips, target_id)
-                await asyncio.to_thread((context.log_dir(pod) / start.name).mkdir, parents=True, exist_ok=True)
-            sandbox_config = containers.sandbox_config(context, pod, sandbox.attempt)
+
+            def configure() -> tuple[ContainerConfig, SandboxConfig]:
+                config = containers.container_config(context, pod, container, start, image, volumes, ips, target_id)
+                if not context.options.simulated:
+                    (context.log_dir(pod) / start.name).mkdir(parents=True, exist_ok=True)
+                return config, containers.sandbox_config(context, pod, sandbox.attempt)
+
+            # A thread costs more than a simulated pod's configuration, which touches no file.
+            config, sandbox_config = configure() if context.options.simulated else await asyncio.to_thread(configure)
         except (ConfigFault, OSError) as e:
             context.recorder.pod(pod, "Warning", "Failed", f"Error: {e}", path)
             raise StartFault("CreateContainerConfigError", str(e), retry_at_s) from e
@@ -365,12 +374,12 @@ class Work:
             return
         container = found[0]
         if not context.options.simulated:
-            context.cgroups.ensure(pod)
+            await asyncio.to_thread(context.cgroups.ensure, pod)
         limits = resources.of_container(pod, container, context.memory_bytes)
         await context.runtime.update_container_resources(record.id, limits)
         if not context.options.simulated:
             # Shrinking works only once no container needs more.
-            context.cgroups.ensure(pod)
+            await asyncio.to_thread(context.cgroups.ensure, pod)
         self.applied[record.id] = container.get("resources") or {}
         text = f"Pod resize completed: {container['name']}"
         context.recorder.pod(pod, "Normal", "ResizeCompleted", text, field_path(pod, record.name))
@@ -436,14 +445,15 @@ class Work:
             context.tokens.forget(uid)
             if not context.options.simulated:
                 await context.volumes.remove(uid, keep_directory=not everything)
-                context.cgroups.remove(uid)
+                await asyncio.to_thread(context.cgroups.remove, uid)
         elif everything and not context.options.simulated:
             await context.volumes.remove(uid, keep_directory=False)
         if everything:
             for id_ in list(self._worker.sandboxes):
                 await context.runtime.remove_sandbox(id_)
             if not context.options.simulated:
-                context.cgroups.remove(uid)  # again: the runtime has taken its own below it away by now
+                # Again: the runtime has taken its own below it away by now.
+                await asyncio.to_thread(context.cgroups.remove, uid)
                 await asyncio.to_thread(shutil.rmtree, context.log_dir(self.pod), ignore_errors=True)
 
 

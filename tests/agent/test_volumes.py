@@ -176,7 +176,7 @@ async def test_a_removed_pod_leaves_nothing(node: Node) -> None:
     await node.volumes.remove("u1")
     assert not path.exists()
     assert not empty.exists()
-    assert node.volumes.pods_on_disk() == []
+    assert await node.volumes.pods_on_disk() == []
 
 
 def test_a_sub_path_must_stay_below_its_volume() -> None:

@@ -61,10 +61,7 @@ class Served:
         """A node's identity, as joining leaves it."""
         pair = self.authority.client_certificate(f"system:node:{name}", ("system:nodes",))
         identity = Identity(self.path / name)
-        identity.directory.mkdir()
-        identity.ca.write_bytes(self.authority.certificate_pem)
-        identity.certificate.write_bytes(pair.certificate_pem)
-        identity.key.write_bytes(pair.key_pem)
+        identity.write(pair.certificate_pem, pair.key_pem, self.authority.certificate_pem)
         return identity
 
 
@@ -138,8 +135,8 @@ async def test_a_machine_joins_with_a_bootstrap_token_and_runs_a_pod(served: Ser
     identity.directory.mkdir()
     identity.ca.write_bytes(served.authority.certificate_pem)
     await joining.join(server, served.token.token, "n2", identity)
-    assert identity.is_of("n2")
-    assert identity.key.stat().st_mode & 0o777 == 0o600
+    assert await asyncio.to_thread(identity.is_of, "n2")
+    assert identity.pair.stat().st_mode & 0o777 == 0o600
     link = GrpcLink(f"localhost:{served.server.port}", identity.read)
     agent = Agent(link, Backend(BackendOptions(str(served.path))), Options("n2", served.path / "d", simulated=True))
     task = asyncio.create_task(agent.run())
@@ -156,9 +153,9 @@ async def test_a_machine_joins_with_a_bootstrap_token_and_runs_a_pod(served: Ser
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await link.close()
-    before = identity.certificate.read_bytes()
+    before = identity.pair.read_bytes()
     await joining.renew(server, "n2", identity)
-    assert identity.certificate.read_bytes() != before
+    assert identity.pair.read_bytes() != before
 
 
 async def test_a_wrong_token_gets_no_certificate(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

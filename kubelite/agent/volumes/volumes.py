@@ -167,10 +167,10 @@ class Volumes:
             if path.exists():
                 shutil.rmtree(path, onerror=_report)
 
-    def pods_on_disk(self) -> list[str]:
+    async def pods_on_disk(self) -> list[str]:
         """The uids of pods that have a directory here."""
         try:
-            return [entry.name for entry in self._pods_dir.iterdir()]
+            return await asyncio.to_thread(os.listdir, self._pods_dir)
         except FileNotFoundError:
             return []
 
