@@ -7,14 +7,13 @@ Source: apiserver pkg/registry/generic/registry/store.go and pkg/registry/rest, 
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kubelite.meta import errors, names, times
+from kubelite.meta import errors, names, times, uids
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry import bodies, faults, strategies
@@ -130,7 +129,7 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
     generated = bool(meta.get("generateName")) and not meta.get("name")
     if generated:
         meta["name"] = _fresh_name(registry, target, meta["generateName"])
-    meta["uid"] = str(uuid.uuid4())
+    meta["uid"] = uids.make()
     meta["creationTimestamp"] = request.now
     request.name = meta.get("name") or ""
     finish = strategy.begin_create(request, obj)

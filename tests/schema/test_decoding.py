@@ -77,6 +77,10 @@ def test_duplicate_keys_are_found_with_their_paths() -> None:
     assert decoding.duplicates(b'{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":2}') == ["a", "b.c[0].d"]
     assert decoding.duplicates(b'{"a":1,"b":[{}]}') == []
     assert decoding.duplicates(b'{ "a" : 1, "b": 2 }\n') == []
+    assert decoding.duplicates(b'{ "a" : 1, "a": 2 }\n') == ["a"]
+    assert decoding.duplicates(b'{"a" : "\\":", "b": {"a" :"\\u0022:", "a": 2}}') == ["b.a"]
+    assert decoding.duplicates(b'{"a" : "\\":", "a": "\\":\\":"}') == ["a"]
+    assert decoding.duplicates(b'{"a" : "\\" :", "b\\\\": "\\n", "c\\\\" : "\\"\\t:"}') == []
 
 
 def test_the_start_of_an_unreadable_body_is_shown() -> None:
