@@ -216,11 +216,16 @@ class Connection(BaseProtocol):
                 b"\r\n",
                 reply.headers,
                 self._listener.date_line(),
-                b"Content-Length: %d\r\n\r\n" % len(body),
+                b"Content-Length: %d\r\n\r\n" % (len(body) if reply.pieces is None else reply.length),
             )
         )
         if request.method == "HEAD":
             self.write(head)
+        elif reply.pieces is not None:
+            self.write(head)
+            for piece in reply.pieces:
+                self.write(piece)
+                await self.drain()
         elif len(body) <= WRITE_PIECE_BYTES:
             self.write(head + body)
             if self._paused:

@@ -14,7 +14,7 @@ from kubelite.meta.errors import ApiError, BadRequest, RequestEntityTooLarge
 from kubelite.meta.users import User
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from kubelite.api.connections import Connection
     from kubelite.schema.kinds import Kind
@@ -220,6 +220,9 @@ class Reply:
     body: bytes
     content_type: bytes = b"application/json"
     headers: bytes = b""
+    #: A long body in pieces that are made as they are written; `length` is what they come to. `body` is then empty.
+    pieces: "Iterator[bytes] | None" = None
+    length: int = 0
 
 
 @dataclass(slots=True)

@@ -291,3 +291,14 @@ async def test_deprecated_kinds_say_so(http, namespace):
         '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
     ]
     assert "Warning" not in (await http.get(f"/api/v1/namespaces/{namespace}/services")).headers
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [10, 20], [300_000], [300_000, 1], [1, 300_000, 1], [100_000] * 7, [262_145] * 3])
+def test_long_lists_come_in_pieces_that_make_one_document(sizes):
+    from kubelite.api.handlers.list import joined
+
+    values = [orjson.dumps("x" * size) for size in sizes]
+    reply = joined(b'{"items":[', values)
+    body = reply.body if reply.pieces is None else b"".join(reply.pieces)
+    assert body == b'{"items":[' + b",".join(values) + b"]}"
+    assert reply.pieces is None or reply.length == len(body)

@@ -1,9 +1,11 @@
 """GET of a collection: a join of the stored bytes between a head and a tail."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import orjson
 
+from kubelite.api.connections import WRITE_PIECE_BYTES
 from kubelite.api.handlers.objects import Reply, encode, media_of
 from kubelite.api.handlers.options import list_options
 from kubelite.api.requests import Request
@@ -13,6 +15,9 @@ from kubelite.schema.kinds import Kind
 
 if TYPE_CHECKING:
     from kubelite.api.app import Api
+
+
+_END = b"]}"
 
 
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
@@ -30,7 +35,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
             kind.api_version.encode(),
             orjson.dumps(metadata),
         )
-        return Reply(200, b"".join((head, b",".join([e.value for e in page.items]), b"]}")))
+        return joined(head, [e.value for e in page.items])
     items = [api.registry.parsed(entry) for entry in page.items]
     if media.form:
         from kubelite.api import tables
@@ -42,6 +47,30 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     else:
         obj = {"kind": list_kind(kind), "apiVersion": kind.api_version, "metadata": metadata, "items": items}
     return Reply(200, encode(obj, media), media.content_type)
+
+
+def joined(head: bytes, values: list[bytes]) -> Reply:
+    """A list's answer: the head, the values with commas between, the end. A long one is never in memory as a whole."""
+    size = len(head) + sum(map(len, values)) + max(0, len(values) - 1) + len(_END)
+    if size <= WRITE_PIECE_BYTES:
+        return Reply(200, b"".join((head, b",".join(values), _END)))
+    return Reply(200, b"", pieces=_pieces(head, values), length=size)
+
+
+def _pieces(head: bytes, values: list[bytes]) -> Iterator[bytes]:
+    start, count = 0, len(values)
+    before = head
+    while start < count:
+        end, size = start, 0
+        while end < count and size <= WRITE_PIECE_BYTES:
+            size += len(values[end])
+            end += 1
+        piece = values[start:end]
+        piece[0] = before + piece[0]
+        if end == count:
+            piece[-1] += _END
+        yield b",".join(piece)
+        start, before = end, b","
 
 
 def list_kind(kind: Kind) -> str:
