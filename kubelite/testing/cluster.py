@@ -33,7 +33,9 @@ def running(
     """
     from kubelite.server import compose
     from kubelite.server.settings import Settings
+    from kubelite.testing import logs
 
+    logs.to_logging()
     port, grpc_port = _free_ports(2)
     settings = Settings(
         data_dir=directory,
