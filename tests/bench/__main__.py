@@ -1,11 +1,11 @@
 """`make bench`: measures this checkout on this machine and prints each figure beside its budget."""
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -53,7 +53,7 @@ def main() -> int:
         cli.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     console = Console(stderr=args.json)
     try:
-        figures = asyncio.run(measure(groups, console))
+        figures = uvloop.run(measure(groups, console))
     except measures.Failed as e:
         print(f"bench: {e}", file=sys.stderr)
         return 1

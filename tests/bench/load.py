@@ -56,12 +56,20 @@ class Connection:
         """Sends a request and hands on the decoded chunks of its endless response until cancelled or closed."""
         self._writer.write(request)
         await self._reader.readuntil(b"\r\n\r\n")
-        while line := await self._reader.readline():
-            size = int(line.split(b";")[0], 16)
-            chunk = await self._reader.readexactly(size + 2)
-            if size == 0:
-                return
-            on_data(chunk[:-2])
+        rest = b""
+        while data := await self._reader.read(1 << 18):
+            rest += data
+            at = 0
+            while (line_end := rest.find(b"\r\n", at)) >= 0:
+                start = line_end + 2
+                end = start + int(rest[at:line_end].split(b";")[0], 16)
+                if len(rest) < end + 2:
+                    break
+                if start == end:
+                    return
+                on_data(rest[start:end])
+                at = end + 2
+            rest = rest[at:]
 
     def close(self) -> None:
         self._writer.close()
