@@ -68,9 +68,7 @@ class Cluster:
     def info(self, pod: Obj) -> PodInfo:
         meta, spec = pod["metadata"], pod["spec"]
         template = self.templates.of(pod)
-        return PodInfo(
-            uid_of(pod), meta["name"], template, spec.get("priority") or 0, bool(meta.get("deletionTimestamp")), pod
-        )
+        return PodInfo(uid_of(pod), meta["name"], template, spec.get("priority") or 0, bool(meta.get("deletionTimestamp")), pod)
 
     def happened(self, *events: ClusterEvent) -> None:
         for event in events:

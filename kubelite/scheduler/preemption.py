@@ -137,9 +137,7 @@ def _try_node(
     return Candidate(node, tuple(victims), violations)
 
 
-def _split_by_budgets(
-    infos: Sequence[PodInfo], budgets: Mapping[str, Sequence[Obj]]
-) -> tuple[list[PodInfo], list[PodInfo]]:
+def _split_by_budgets(infos: Sequence[PodInfo], budgets: Mapping[str, Sequence[Obj]]) -> tuple[list[PodInfo], list[PodInfo]]:
     """Pods whose eviction would break a disruption budget, and the others."""
     allowed: dict[tuple[str, str], int] = {}
     violating: list[PodInfo] = []

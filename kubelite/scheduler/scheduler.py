@@ -214,9 +214,7 @@ class Scheduler:
     def _nominees_displaced_by(self, pod: PodInfo, candidate: Candidate) -> list[str]:
         """Pods of lower priority that wait for the same node may not fit there any more."""
         return [
-            uid
-            for uid, (node, info) in self.cluster.nominated.items()
-            if node == candidate.node and info.priority < pod.priority
+            uid for uid, (node, info) in self.cluster.nominated.items() if node == candidate.node and info.priority < pod.priority
         ]
 
     def _budgets_by_namespace(self) -> dict[str, list[Obj]]:

@@ -103,9 +103,9 @@ class InterPodAffinity:
         self, snapshot: Snapshot, template: Template, memory: Memory
     ) -> tuple[list[tuple[AffinityTerm, Counter]], list[tuple[AffinityTerm, int, Counter]]]:
         """The terms of existing pods that match the template."""
-        found: (
-            tuple[int, tuple[list[tuple[AffinityTerm, Counter]], list[tuple[AffinityTerm, int, Counter]]]] | None
-        ) = memory.get(self.name)
+        found: tuple[int, tuple[list[tuple[AffinityTerm, Counter]], list[tuple[AffinityTerm, int, Counter]]]] | None = memory.get(
+            self.name
+        )
         if found is None or found[0] != snapshot.terms_version:
             both = list(snapshot.carriers_against(template)), list(snapshot.carriers_for(template))
             found = memory[self.name] = snapshot.terms_version, both

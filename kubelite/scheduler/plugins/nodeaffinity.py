@@ -122,5 +122,3 @@ class NodeAffinity:
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         most = scores[feasible].max()
         return MAX_SCORE * scores / most if most else scores
-
-
