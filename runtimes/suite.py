@@ -9,6 +9,7 @@ Containers use commands that the simulation knows too. What only real containers
 import asyncio
 import hashlib
 import json
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,13 @@ def cni_configuration(directory: Path, subnet: str) -> None:
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
     (directory / "10-suite.conflist").write_text(json.dumps({"cniVersion": "0.4.0", "name": name, "plugins": [bridge, portmap]}))
+
+
+def remove_network(directory: Path) -> None:
+    """Removes the bridge of `cni_configuration`, unless pods of somebody else's run are on it."""
+    name = json.loads((directory / "10-suite.conflist").read_text())["name"]
+    if not list(Path(f"/sys/class/net/{name}/brif").glob("*")):
+        subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
 
 
 class RuntimeSuite:
@@ -355,4 +363,4 @@ class RuntimeSuite:
         assert (await runtime.sandbox_status(pod.id)).state == SandboxState.READY
 
 
-__all__: Sequence[str] = ["IMAGE", "Pod", "RuntimeSuite", "chunks", "cni_configuration", "suite_image"]
+__all__: Sequence[str] = ["IMAGE", "Pod", "RuntimeSuite", "chunks", "cni_configuration", "remove_network", "suite_image"]

@@ -88,6 +88,8 @@ async def _reset_containerd(settings: "Settings", node_dir: Path) -> None:
         await backend.stop()
         if backend.daemon is not None:
             await backend.daemon.terminate()
+            _unmount_below(backend.daemon.run_dir)
+            await backend.daemon.remove()
 
 
 async def _reset_network(settings: "Settings", name: str, node_dir: Path) -> None:

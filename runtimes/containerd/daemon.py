@@ -89,9 +89,14 @@ class Daemon:
         return f"containerd ended; {self.log} says: " + " | ".join(lines)
 
     async def terminate(self) -> None:
-        """Ends the daemon; containers go on. For tests and for removing a node's data."""
+        """Ends the daemon; containers go on."""
         if pid := self.pid():
             await self._terminate(pid)
+
+    async def remove(self) -> None:
+        """Ends the daemon for good, after its sandboxes: nothing stays outside of its state directory."""
+        await self.terminate()
+        await asyncio.to_thread(shutil.rmtree, self.run_dir, ignore_errors=True)
 
     async def _terminate(self, pid: int) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

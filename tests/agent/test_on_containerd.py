@@ -12,7 +12,7 @@ from kubelite.meta.types import Obj
 from kubelite.rpc import node_pb2 as pb
 from runtimes import containerd
 from runtimes.interface import BackendOptions
-from runtimes.suite import IMAGE, chunks, cni_configuration, suite_image
+from runtimes.suite import IMAGE, chunks, cni_configuration, remove_network, suite_image
 from tests.agent.conftest import NODE, Cluster, status_of
 
 pytestmark = [pytest.mark.containerd, pytest.mark.root, pytest.mark.slow]
@@ -26,7 +26,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendOptions
     yield made
     daemon = containerd.Backend(made).daemon
     assert daemon is not None
-    asyncio.run(daemon.terminate())
+    asyncio.run(daemon.remove())
+    remove_network(directory / "cni")
 
 
 @pytest.fixture

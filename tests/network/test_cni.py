@@ -36,7 +36,7 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
             await backend.remove_sandbox(sandbox.id)
         await backend.stop()
         assert backend.daemon is not None
-        await backend.daemon.terminate()
+        await backend.daemon.remove()
         subprocess.run(["ip", "link", "delete", pods.bridge_name(node)], check=False, capture_output=True)
 
 

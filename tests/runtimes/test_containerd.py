@@ -16,7 +16,7 @@ from runtimes import containerd
 from runtimes import interface as to
 from runtimes.containerd import daemon
 from runtimes.interface import BackendOptions, ContainerState, Resources, RuntimeFault, SandboxState, Unreachable
-from runtimes.suite import Pod, RuntimeSuite, chunks, cni_configuration, suite_image
+from runtimes.suite import Pod, RuntimeSuite, chunks, cni_configuration, remove_network, suite_image
 
 pytestmark = [pytest.mark.containerd, pytest.mark.root, pytest.mark.slow]
 
@@ -226,7 +226,8 @@ async def own(tmp_path: Path) -> AsyncIterator[BackendOptions]:
         await backend.remove_sandbox(sandbox.id)
     await backend.stop()
     assert backend.daemon is not None
-    await backend.daemon.terminate()
+    await backend.daemon.remove()
+    remove_network(tmp_path / "cni")
 
 
 async def test_first_start_brings_the_sandbox_image_without_a_registry(own: BackendOptions) -> None:
@@ -301,6 +302,8 @@ async def test_daemon_that_cannot_start_says_why(tmp_path: Path) -> None:
     (state / "root").write_text("a file where containerd wants a directory")
     with pytest.raises(Unreachable, match="root"):
         await backend.start()
+    await backend.stop()
+    await backend.daemon.remove()
 
 
 async def test_endpoint_without_a_daemon_is_told_with_the_remedy(tmp_path: Path) -> None:
@@ -330,7 +333,8 @@ async def test_two_daemons_share_a_machine(own: BackendOptions, tmp_path: Path) 
     for backend in backends:
         await backend.stop()
     assert backends[1].daemon is not None
-    await backends[1].daemon.terminate()
+    await backends[1].daemon.remove()
+    remove_network(tmp_path / "cni2")
 
 
 def test_configuration_names_what_the_machine_can_do(tmp_path: Path) -> None:
@@ -350,7 +354,9 @@ def test_socket_paths_are_short_wherever_the_data_lies(tmp_path: Path) -> None:
 def _terminate(options: BackendOptions) -> None:
     made = containerd.Backend(options).daemon
     assert made is not None
-    asyncio.run(made.terminate())
+    asyncio.run(made.remove())
+    assert not made.run_dir.exists()
+    remove_network(Path(options.cni_conf_dir))
 
 
 def _limits(parent: str, container: str) -> tuple[int, int]:
