@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from kubelite.meta.types import Obj
 from kubelite.meta.users import User
 from kubelite.schema.kinds import Kind
+from kubelite.store.contract import Entry
 
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
@@ -120,3 +121,5 @@ class View:
     labels: Mapping[str, str]
     fields: Mapping[str, str]
     obj: Obj | None = None
+    #: What readers of a custom kind's rows get of the entry, where that had to be found out; None: the entry itself.
+    shown: Mapping[Kind, Entry | None] | None = None

@@ -8,7 +8,7 @@ pkg/apis/apiextensions/validation, v0.34.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -39,14 +39,12 @@ _VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "updat
 
 
 def rows_of(definition: Obj) -> list[Kind]:
-    """The rows of a definition: one for each served version."""
+    """The rows of a definition, one for each version; not all need be served."""
     spec = definition["spec"]
     wanted = spec["names"]
     stored = next((v["name"] for v in spec["versions"] if v.get("storage")), spec["versions"][0]["name"])
     rows = []
     for version in spec["versions"]:
-        if not version.get("served"):
-            continue
         subresources: dict[str, Subresource] = {}
         offered: Mapping[str, Any] = version.get("subresources") or {}
         if offered.get("status") is not None:
@@ -107,8 +105,10 @@ class CustomKinds:
         if before is None or before[0] != spec:
             rows = rows_of(definition)
             self._remove(before[1] if before else ())
+            served = {version["name"] for version in spec["versions"] if version.get("served")}
             for row in rows:
-                self._registry.kinds.add(row)
+                if row.version in served:
+                    self._registry.kinds.add(row)
             self._rows[name] = (spec, rows)
             self._note(definition, rows)
         if definition["metadata"].get("deletionTimestamp") and name not in self._terminating:
@@ -127,14 +127,15 @@ class CustomKinds:
             self._registry.entries.custom_rows.pop(row, None)
             self._registry.entries.conversions.set(row, None)
 
-    def _note(self, definition: Obj, rows: Iterable[Kind]) -> None:
+    def _note(self, definition: Obj, rows: Sequence[Kind]) -> None:
         """Tells the entries what of their objects may have to be brought up to these rows when it is read."""
         since = int(definition["metadata"].get("resourceVersion") or 0)
-        stored = (definition.get("status") or {}).get("storedVersions") or []
+        versions = (definition.get("status") or {}).get("storedVersions") or []
+        stored = next(row for row in rows if row.stored_as == (row.group, row.version))
         for row in rows:
             schema: Any = (row.crd_version or {}).get("schema") or {}
             self._registry.entries.custom_rows[row] = CustomRow(
-                since, stored == [row.version], has_defaults(schema.get("openAPIV3Schema") or {})
+                since, versions == [row.version], has_defaults(schema.get("openAPIV3Schema") or {}), stored
             )
             self._registry.entries.conversions.set(row, definition["spec"].get("conversion"))
 
@@ -161,7 +162,8 @@ class CustomKinds:
             return True
         rows = self._rows.get(name, ({}, []))[1]
         if rows:
-            everything = Target(rows[0])
+            # as what they are stored: the webhook that converts them may be gone already
+            everything = Target(registry.entries.storage_kind(rows[0]))
             await registry.delete_collection(
                 everything, ListOptions(), DeleteOptions(propagation_policy="Background"), registry.own_options
             )

@@ -79,7 +79,8 @@ async def delete(
         except StoreError as e:
             raise faults.of_write(e, kind, target.name, "delete") from e
         strategy.committed(request, None if plan.now else plan.obj, old)
-        await entries.conversions.prepare(kind, (entry,))
+        if not plan.now or strategy.returns_deleted:
+            await entries.conversions.prepare(kind, (entry,))
         return _answer(registry, strategy, target, entry, plan)
     raise errors.Conflict.of(kind.group, kind.plural, target.name, faults.MODIFIED)
 

@@ -17,7 +17,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import View
 from kubelite.registry.conversions import Conversions
 from kubelite.registry.selection import Selection
-from kubelite.schema import defaults, structure
+from kubelite.schema import checking, defaults, structure
 from kubelite.schema.kinds import Kind, Kinds
 from kubelite.store.contract import Encode, Entry, Revision
 
@@ -49,11 +49,13 @@ Fields = Callable[[Obj], dict[str, str]]
 @dataclass(frozen=True, slots=True)
 class CustomRow:
     """What a custom kind's row means for objects that are stored: those written before revision `since` may lack defaults of
-    its schema; `only_version` says that all are stored in this row's version."""
+    its schema or have fields that it doesn't know; `only_version` says that all are stored in this row's version. New ones are
+    stored as `stored`, which need not be served."""
 
     since: Revision
     only_version: bool
     has_defaults: bool
+    stored: Kind
 
 
 def _text(value: Any, absent: str) -> str:
@@ -116,6 +118,9 @@ class Entries:
 
     def storage_kind(self, kind: Kind) -> Kind:
         """The row that this kind's objects are stored as: itself for nearly all."""
+        if kind.custom:
+            row = self.custom_rows.get(kind)
+            return kind if row is None else row.stored
         stored = kind.stored_as
         if stored is None or stored == (kind.group, kind.version):
             return kind
@@ -191,45 +196,93 @@ class Entries:
         if not kind.custom:
             return self.storage_kind(kind) is kind
         row = self.custom_rows.get(kind)
-        return row is not None and row.only_version and (not row.has_defaults or entry.revision >= row.since)
+        if row is None or not row.only_version:
+            return False
+        if entry.revision >= row.since:
+            return True
+        shown = entry.view.shown if entry.view is not None else None
+        return shown is not None and kind in shown and shown[kind] is None
 
     def in_version(self, entry: Entry, kind: Kind) -> Entry:
-        """The entry with its bytes in the version that was asked for, defaulted by what its schema says now."""
+        """The entry with its bytes in the version that was asked for, as its schema is now."""
         if self.is_current(entry, kind):
             return entry
+        prepared = self.conversions.prepared(entry, kind)
+        if prepared is not None:
+            return prepared
         obj = self.parsed(entry)
-        converted = self._converted(entry, obj, kind)
-        if converted is obj:
+        shown = self._shown(self.convert(obj, self.storage_kind(kind), kind), kind)
+        if shown is obj:
+            self._note_shown(entry, kind, None)
             return entry
-        view = View(converted["metadata"].get("labels") or _NONE, self.fields(kind, converted), converted)
-        return Entry(entry.key, orjson.dumps(converted), entry.revision, entry.create_revision, view)
+        return self._holding(shown, entry, kind)
 
     def object_in(self, entry: Entry, kind: Kind) -> Obj:
         """`parsed`, as `in_version` shows it."""
-        obj = self.parsed(entry)
-        return obj if self.is_current(entry, kind) else self._converted(entry, obj, kind)
+        if self.is_current(entry, kind):
+            return self.parsed(entry)
+        prepared = self.conversions.prepared(entry, kind)
+        if prepared is not None:
+            return self.parsed(prepared)
+        return self._shown(self.convert(self.parsed(entry), self.storage_kind(kind), kind), kind)
 
-    def _converted(self, entry: Entry, obj: Obj, kind: Kind) -> Obj:
-        converted = self.conversions.prepared(entry, obj, kind) or self.convert(obj, self.storage_kind(kind), kind)
+    def keep_shown(self, entry: Entry, kind: Kind, obj: Obj) -> None:
+        """Keeps what a webhook made of the entry's object for this kind, as bytes and for as long as the entry is there."""
+        made = self._holding(self._shown(obj, kind), entry, kind)
+        self._keep(self.view(made))
+        self._note_shown(entry, kind, made)
+
+    def _note_shown(self, entry: Entry, kind: Kind, shown: Entry | None) -> None:
+        """Beside what others get; but a definition that changes makes new rows, and what was for the old ones goes."""
+        if kind in self.custom_rows:
+            view = self.view(entry)
+            view.shown = {row: of for row, of in (view.shown or {}).items() if row in self.custom_rows} | {kind: shown}
+
+    def _holding(self, obj: Obj, entry: Entry, kind: Kind) -> Entry:
+        view = View(obj["metadata"].get("labels") or _NONE, self.fields(kind, obj), obj)
+        return Entry(entry.key, orjson.dumps(obj), entry.revision, entry.create_revision, view)
+
+    def _shown(self, obj: Obj, kind: Kind) -> Obj:
+        """What readers of a custom kind get of an object: what its schema knows, with its defaults; itself where that is all."""
         row = self.custom_rows.get(kind)
-        if row is None or not row.has_defaults:
+        if row is None:
+            return obj
+        shape = structure.structure_of(kind)
+        shown = checking.prune(shape, obj)
+        if row.has_defaults:
+            shown = copies.deep_copy(shown)
+            defaults.structural(shape, shown)
+        return obj if shown == obj else shown
+
+    def to_store(self, obj: Obj, kind: Kind) -> Obj:
+        """The object as it is stored. A custom one loses what its stored version's schema doesn't know."""
+        stored = self.storage_kind(kind)
+        converted = self.convert(obj, kind, stored)
+        if stored is kind or not kind.custom:
             return converted
-        defaulted = copies.deep_copy(converted)
-        defaults.structural(structure.structure_of(kind), defaulted)
-        return converted if defaulted == converted else defaulted
+        return checking.prune(structure.structure_of(stored), converted)
+
+    def is_stored_as_shown(self, entry: Entry, kind: Kind) -> bool:
+        """Whether writing the object again as it is would change nothing: it is stored in today's version, defaults and all."""
+        if not kind.custom:
+            return True
+        stored, obj = self.storage_kind(kind), self.parsed(entry)
+        return obj.get("apiVersion") == stored.api_version and self.object_in(entry, stored) is obj
 
     def matcher(self, kind: Kind, chosen: Selection) -> Callable[[Entry], bool]:
         """Tells the entries that a selection means. What its fields are called depends on the kind's version."""
         view, fields = self.view, chosen.fields
-        if fields is None or (self.storage_kind(kind) is kind and not kind.custom):
+        is_stored = self.storage_kind(kind) is kind and not kind.custom
+        if is_stored or (fields is None and not self.conversions.needs(kind)):
             matches = chosen.matches
             return lambda entry: matches(entry.view or view(entry))
         labels = chosen.labels
 
         def match(entry: Entry) -> bool:
-            if labels is not None and not labels.matches((entry.view or view(entry)).labels):
+            seen = self.object_in(entry, kind)
+            if labels is not None and not labels.matches(seen["metadata"].get("labels") or _NONE):
                 return False
-            return fields.matches(self.fields(kind, self.object_in(entry, kind)))
+            return fields is None or fields.matches(self.fields(kind, seen))
 
         return match
 

@@ -22,7 +22,7 @@ import orjson
 
 from kubelite.meta import errors
 from kubelite.meta.errors import Cause
-from kubelite.registry import faults, selection
+from kubelite.registry import conversions, faults, selection
 from kubelite.registry.contract import ListOptions, Target
 from kubelite.registry.selection import Selection
 from kubelite.schema.kinds import Kind
@@ -150,8 +150,9 @@ class Lists:
             raise faults.of_read(e, kind, "list") from e
         first = bisect_left(entries, start, key=_key_of) if start else 0
         if self._registry.entries.conversions.needs(kind):
-            await self._registry.entries.conversions.prepare(kind, entries[first:])
-        items, end = self._select(kind, entries, first, chosen, limit)
+            items, end = await self._select_converted(kind, entries, first, chosen, limit)
+        else:
+            items, end = self._select(kind, entries, first, chosen, limit)
         token, remaining = "", None
         if end < len(entries):
             self._remember(prefix, revision, entries)
@@ -180,6 +181,27 @@ class Lists:
                 if len(found) == limit:
                     return found, position
                 found.append(entry)
+        return found, len(entries)
+
+    async def _select_converted(
+        self, kind: Kind, entries: Sequence[Entry], first: int, chosen: Selection, limit: int
+    ) -> tuple[Sequence[Entry], int]:
+        """`_select` of objects that a webhook converts: no more of them than it takes to fill the page."""
+        prepare = self._registry.entries.conversions.prepare
+        if chosen.is_everything:
+            items, end = self._select(kind, entries, first, chosen, limit)
+            await prepare(kind, items)
+            return items, end
+        matches = self._registry.entries.matcher(kind, chosen)
+        found: list[Entry] = []
+        for start in range(first, len(entries), conversions.BATCH):
+            batch = entries[start : start + conversions.BATCH]
+            await prepare(kind, batch)
+            for position, entry in enumerate(batch, start):
+                if matches(entry):
+                    if limit and len(found) == limit:
+                        return found, position
+                    found.append(entry)
         return found, len(entries)
 
     async def _snapshot(self, prefix: str, options: ListOptions) -> tuple[Sequence[Entry], Revision]:

@@ -160,7 +160,7 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
             await validate(write.attributes("UPDATE", new, old))
         else:
             await validate(write.attributes("UPDATE", admitted, admitted_old, body.kind))
-        if new == old:
+        if new == old and registry.entries.is_stored_as_shown(current, kind):
             entry = await _unchanged(registry, current, options)
         elif options.dry_run:
             entry = made(current, new)
@@ -235,7 +235,7 @@ async def _unchanged(registry: "Registry", current: Entry, options: WriteOptions
 async def _replace(write: Write, current: Entry, new: Obj, old: Obj, finish: Finish | None) -> Entry:
     registry, strategy, request = write.registry, write.strategy, write.request
     stored = registry.entries.storage_kind(write.target.kind)
-    final = await registry.entries.conversions.to_storage(new, write.target.kind, stored)
+    final = await registry.entries.conversions.to_store(new, write.target.kind)
     view = registry.entries.view_of(stored, final)
     ends = ends_with(strategy, new, old)
     put = registry.store.delete if ends else registry.store.update

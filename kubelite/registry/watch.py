@@ -47,8 +47,8 @@ class RegistryWatch:
         self._registry = registry
         self._entries = registry.entries
         self._kind = target.kind
-        chosen = selection.of(target.kind, options.label_selector, options.field_selector)
-        self._matches = None if chosen.is_everything else registry.entries.matcher(target.kind, chosen)
+        self._chosen = selection.of(target.kind, options.label_selector, options.field_selector)
+        self._matches = None if self._chosen.is_everything else registry.entries.matcher(target.kind, self._chosen)
         self._converts = target.kind.custom or target.kind.stored_as is not None
         self._prefix = target.kind.namespace_prefix(target.namespace)
         self._initial: Sequence[Entry] = ()
@@ -70,10 +70,10 @@ class RegistryWatch:
         if initial:
             # A scan at the newest revision is at least as fresh as what was asked for, unless that is in the future.
             self._initial_revision = after = max(after, store.revision)
-            if after == store.revision and not self._entries.conversions.needs(self._kind):
+            if after == store.revision:
                 self._take_initial(options)
             else:
-                self._pending = options  # taken once the revision is there, and its objects are converted
+                self._pending = options  # taken once the revision is there
         elif after == 0:
             after = store.revision
         self._revision = after
@@ -88,7 +88,11 @@ class RegistryWatch:
 
     def _take_initial(self, options: ListOptions) -> None:
         entries = self._registry.store.scan(self._prefix)
-        self._initial = entries if self._matches is None else [entry for entry in entries if self._matches(entry)]
+        is_wanted = self._matches
+        if is_wanted is None or self._entries.conversions.needs(self._kind):
+            self._initial = entries  # what a webhook converts is selected after that
+        else:
+            self._initial = [entry for entry in entries if is_wanted(entry)]
         self._end_of_initial = options.send_initial_events is True and options.allow_watch_bookmarks
 
     async def next_batch(self) -> list[WatchItem]:
@@ -102,8 +106,10 @@ class RegistryWatch:
             raise self._fault
         if self._pending is not None:
             await self._await_initial(self._pending)
-        if self._initial_position < len(self._initial):
-            return self._initial_batch()
+        while self._initial_position < len(self._initial):
+            batch = await self._initial_batch()
+            if batch:
+                return batch
         if self._end_of_initial:
             self._end_of_initial = False
             self._initial = ()
@@ -126,8 +132,9 @@ class RegistryWatch:
                 raise faults.of_read(e, self._kind, "watch") from e
             if self._skip_to and events and events[0].revision <= self._skip_to:
                 events = [event for event in events if event.revision > self._skip_to]
-            if self._entries.conversions.needs(self._kind):
-                both = [entry for event in events for entry in (event.entry, event.previous)]
+            if self._kind.custom:
+                self._follow_definition()
+                both = (entry for event in events for entry in (event.entry, event.previous))
                 await self._entries.conversions.prepare(self._kind, both)
             items = self._select(events)
             if items:
@@ -137,21 +144,28 @@ class RegistryWatch:
         await lists.wait_fresh(self._registry.store, self._initial_revision)
         self._pending = None
         store = self._registry.store
-        while self._entries.conversions.needs(self._kind):
-            before = store.revision
-            await self._entries.conversions.prepare(self._kind, store.scan(self._prefix))
-            if store.revision == before:
-                break
         if self._watch is not None:
             self._watch.close()
         self._skip_to = self._initial_revision = store.revision
         self._watch = store.watch(self._prefix, store.revision)
         self._take_initial(options)
 
-    def _initial_batch(self) -> list[WatchItem]:
+    def _follow_definition(self) -> None:
+        """A definition that changed has new rows; the watch goes on with the one that took its row's place."""
+        kind = self._registry.kinds.resource(self._kind.group, self._kind.version, self._kind.plural)
+        if kind is not None and kind is not self._kind:
+            self._kind = kind
+            if self._matches is not None:
+                self._matches = self._entries.matcher(kind, self._chosen)
+
+    async def _initial_batch(self) -> list[WatchItem]:
         start = self._initial_position
         self._initial_position = end = min(start + _INITIAL_BATCH, len(self._initial))
         batch = self._initial[start:end]
+        if self._entries.conversions.needs(self._kind):
+            await self._entries.conversions.prepare(self._kind, batch)
+            if self._matches is not None:
+                batch = [entry for entry in batch if self._matches(entry)]
         if self._converts:
             return [WatchItem("ADDED", self._entries.in_version(entry, self._kind), None) for entry in batch]
         return [WatchItem("ADDED", entry, None) for entry in batch]
@@ -180,7 +194,7 @@ class RegistryWatch:
 
     def _gone(self, event: Event, previous: Entry) -> Entry:
         """The last matching state of an object that lives on, at the revision of the event that ended the match."""
-        obj = self._entries.parsed(previous)
+        obj = self._entries.object_in(previous, self._kind) if self._kind.custom else self._entries.parsed(previous)
         obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(event.revision)}}
         return Entry(previous.key, orjson.dumps(obj), event.revision, previous.create_revision)
 

@@ -144,7 +144,7 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
         if write.options.dry_run:
             return made(Entry(kind.key(target.namespace, request.name), b"", 0, 0), obj)
         stored = registry.entries.storage_kind(kind)
-        final = await registry.entries.conversions.to_storage(obj, kind, stored)
+        final = await registry.entries.conversions.to_store(obj, kind)
         taken, finish = finish, None
         entry = await settled(_insert(write, stored, final, generated), taken)
     finally:

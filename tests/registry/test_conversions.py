@@ -1,11 +1,13 @@
 """Custom objects in versions that only a webhook can tell apart: v1 has `spec.host`, v2 has `spec.hosts`."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
+from kubelite.registry import conversions
 from kubelite.registry.contract import DeleteOptions, ListOptions, Patch, Target
 from tests.registry.conftest import Cluster
 
@@ -45,14 +47,19 @@ class Webhook:
     def __init__(self) -> None:
         self.asked = 0
         self.spoils: dict[str, Any] = {}
+        self.is_gone = False
+        self.review_version = ""
 
     async def __call__(self, config: Obj, review: Obj) -> Any:
         assert config == {"url": "https://example.com/convert"}
+        if self.is_gone:
+            raise ValueError("gone")
         self.asked += 1
+        self.review_version = review["apiVersion"]
         request = review["request"]
         converted = [self._convert(obj, request["desiredAPIVersion"]) for obj in request["objects"]]
         response = {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": converted}
-        return {"kind": "ConversionReview", "response": response | self.spoils}
+        return {"kind": "ConversionReview", "apiVersion": review["apiVersion"], "response": response | self.spoils}
 
     @staticmethod
     def _convert(obj: Obj, to: str) -> Obj:
@@ -75,9 +82,10 @@ def target(cluster: Cluster, version: str, name: str = "") -> Target:
     return Target(kind, "default", name)
 
 
-async def make(cluster: Cluster, name: str, host: str) -> Obj:
-    obj = {"apiVersion": "example.com/v1", "kind": "Site", "metadata": {"name": name}, "spec": {"host": host}}
-    return cluster.registry.parsed(await cluster.registry.create(target(cluster, "v1"), obj, cluster.options()))
+async def make(cluster: Cluster, name: str, host: str, version: str = "v1") -> Obj:
+    spec = {"host": host} if version == "v1" else {"hosts": [host]}
+    obj = {"apiVersion": f"example.com/{version}", "kind": "Site", "metadata": {"name": name}, "spec": spec}
+    return cluster.registry.parsed(await cluster.registry.create(target(cluster, version), obj, cluster.options()))
 
 
 async def read(cluster: Cluster, version: str, name: str) -> Obj:
@@ -104,12 +112,34 @@ async def test_what_was_converted_is_not_asked_for_again(cluster: Cluster, webho
 
 async def test_a_list_is_converted_in_one_call_and_selected_by_its_versions_fields(cluster: Cluster, webhook: Webhook) -> None:
     for name, host in (("a", "x"), ("b", "y")):
-        await make(cluster, name, host)
-    cluster.registry.entries.conversions.set(target(cluster, "v1").kind, definition()["spec"]["conversion"])  # forgets
-    asked = webhook.asked
+        await make(cluster, name, host, "v2")
+    assert webhook.asked == 0
     page = await cluster.registry.list(target(cluster, "v1"), ListOptions(field_selector="spec.host=y"))
     assert [cluster.registry.parsed(e)["spec"] for e in page.items] == [{"host": "y"}]
-    assert webhook.asked == asked + 1
+    assert webhook.asked == 1
+
+
+async def test_a_page_is_converted_in_bounded_calls_and_only_as_far_as_it_goes(
+    cluster: Cluster, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversions, "BATCH", 2)
+    for name in "abcdefg":
+        await make(cluster, name, "x" if name in "abeg" else "y", "v2")
+
+    async def page(**options: Any) -> tuple[list[str], str]:
+        found = await cluster.registry.list(target(cluster, "v1"), ListOptions(**options))
+        assert all("host" in cluster.registry.parsed(entry)["spec"] for entry in found.items)
+        return cluster.names(found), found.continue_token
+
+    assert (await page(limit=1))[0] == ["a"]
+    assert webhook.asked == 1
+    names, token = await page(limit=2, field_selector="spec.host=x")
+    assert names == ["a", "b"] and token
+    assert webhook.asked == 4  # b; c and d; e and f, of which e is there to go on with
+    assert await page(limit=2, field_selector="spec.host=x", continue_token=token) == (["e", "g"], "")
+    webhook.asked = 0
+    assert (await page())[0] == list("abcdefg")
+    assert webhook.asked == 0
 
 
 async def test_a_watch_shows_the_version_that_was_asked_for(cluster: Cluster, webhook: Webhook) -> None:
@@ -140,13 +170,13 @@ async def test_a_change_in_one_version_shows_in_the_other(cluster: Cluster, webh
 @pytest.mark.parametrize(
     ("spoils", "words"),
     [
-        ({"uid": "another"}, "no response to this request"),
+        ({"uid": "another"}, 'expected response.uid="'),
         ({"result": {"status": "Failure", "message": "no way"}}, "no way"),
         ({"convertedObjects": []}, "webhook returned 0 objects, expected 1"),
         ({"convertedObjects": [{"apiVersion": "example.com/v9", "kind": "Site"}]}, "invalid converted object at index 0"),
         (
             {"convertedObjects": [{"apiVersion": "example.com/v2", "kind": "Site", "metadata": {"name": "b"}}]},
-            "must have the same name",
+            "must have the same name: a != b",
         ),
     ],
 )
@@ -159,12 +189,68 @@ async def test_a_bad_answer_is_an_error_that_says_why(cluster: Cluster, webhook:
 
 
 async def test_a_webhook_may_change_labels_and_annotations_and_no_other_metadata(cluster: Cluster, webhook: Webhook) -> None:
-    made = await make(cluster, "a", "x")
+    made = await make(cluster, "a", "x", "v2")
     meta = {"name": "a", "namespace": "default", "uid": made["metadata"]["uid"], "labels": {"l": "1"}, "finalizers": ["f/f"]}
     spoiled = {"apiVersion": "example.com/v1", "kind": "Site", "metadata": meta, "spec": {"host": "x"}}
-    cluster.registry.entries.conversions.set(target(cluster, "v1").kind, definition()["spec"]["conversion"])  # forgets
     webhook.spoils = {"convertedObjects": [spoiled]}
     found = (await read(cluster, "v1", "a"))["metadata"]
     assert found["labels"] == {"l": "1"}
     assert "finalizers" not in found
     assert found["creationTimestamp"] == made["metadata"]["creationTimestamp"]
+
+
+async def change_definition(cluster: Cluster, **fields: Any) -> None:
+    found = await cluster.get(CRDS, "sites.example.com")
+    await cluster.update(CRDS, {**found, "spec": {**found["spec"], **fields}})
+
+
+async def test_a_watch_with_a_selector_ends_an_objects_match_with_its_last_matching_state(
+    cluster: Cluster, webhook: Webhook
+) -> None:
+    await make(cluster, "a", "x")
+    watch = cluster.registry.watch(target(cluster, "v1"), ListOptions(field_selector="spec.host=x"))
+    await watch.next_batch()
+    await cluster.registry.patch(target(cluster, "v1", "a"), Patch("merge", b'{"spec":{"host":"z"}}'), cluster.options())
+    (item,) = await watch.next_batch()
+    watch.close()
+    gone = cluster.registry.parsed(item.entry)
+    assert (item.type, gone["apiVersion"], gone["spec"]) == ("DELETED", "example.com/v1", {"host": "x"})
+
+
+async def test_a_watch_goes_on_when_the_definition_changes(cluster: Cluster, webhook: Webhook) -> None:
+    watch = cluster.registry.watch(target(cluster, "v1"), ListOptions())
+    await change_definition(cluster, names={**definition()["spec"]["names"], "shortNames": ["st"]})
+    await make(cluster, "a", "x", "v2")
+    (item,) = await watch.next_batch()
+    watch.close()
+    assert cluster.registry.parsed(item.entry)["spec"] == {"host": "x"}
+
+
+async def test_the_first_review_version_that_is_known_is_spoken(cluster: Cluster, webhook: Webhook) -> None:
+    conversion = definition()["spec"]["conversion"]
+    speaks = {**conversion["webhook"], "conversionReviewVersions": ["v9", "v1beta1", "v1"]}
+    await change_definition(cluster, conversion={**conversion, "webhook": speaks})
+    webhook.spoils = {"uid": ""}  # nobody looked at it in v1beta1
+    await make(cluster, "a", "x")
+    assert webhook.review_version == "apiextensions.k8s.io/v1beta1"
+
+
+async def test_objects_are_stored_in_a_version_that_is_not_served(cluster: Cluster, webhook: Webhook) -> None:
+    v1, v2 = definition()["spec"]["versions"]
+    await change_definition(cluster, versions=[v1, {**v2, "served": False}])
+    assert cluster.registry.kinds.resource("example.com", "v2", "sites") is None
+    made = await make(cluster, "a", "x")
+    assert (made["apiVersion"], made["spec"]) == ("example.com/v1", {"host": "x"})
+    stored = cluster.registry.store.get("/sites.example.com/default/a")
+    assert stored is not None
+    assert cluster.registry.parsed(stored)["spec"] == {"hosts": ["x"]}
+
+
+async def test_a_definition_ends_with_its_objects_when_its_webhook_is_gone(cluster: Cluster, webhook: Webhook) -> None:
+    await make(cluster, "a", "x")
+    webhook.is_gone = True
+    await cluster.delete(CRDS, "sites.example.com")
+    async with asyncio.timeout(5):
+        while cluster.registry.store.get("/customresourcedefinitions.apiextensions.k8s.io/sites.example.com") is not None:
+            await asyncio.sleep(0.01)
+    assert cluster.registry.store.count("/sites.example.com/") == 0

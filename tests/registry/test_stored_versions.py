@@ -52,3 +52,36 @@ async def test_an_object_of_the_former_storage_version_is_read_and_patched_in_an
     stored = registry.store.get(target(cluster, "v2").kind.key("default", "x"))
     assert stored is not None
     assert b'"apiVersion":"t.example.com/v2"' in stored.value
+
+
+async def test_writing_an_object_again_as_it_is_brings_it_to_todays_storage_version(cluster: Cluster) -> None:
+    await cluster.create(CRDS, definition("v1"))
+    obj: dict[str, Any] = {"apiVersion": "t.example.com/v1", "kind": "A", "metadata": {"name": "x"}, "data": {"a": "1"}}
+    await cluster.registry.create(target(cluster, "v1"), obj, cluster.options())
+    found = await cluster.get(CRDS, "as.t.example.com")
+    await cluster.update(CRDS, {**found, "spec": {**found["spec"], "versions": definition("v2")["spec"]["versions"]}})
+
+    registry = cluster.registry
+    revisions = []
+    for _ in range(2):
+        entry = await registry.get(target(cluster, "v2", "x"))
+        await registry.update(target(cluster, "v2", "x"), registry.parsed(entry), cluster.options())
+        stored = registry.store.get(target(cluster, "v2").kind.key("default", "x"))
+        assert stored is not None
+        assert b'"apiVersion":"t.example.com/v2"' in stored.value
+        revisions.append(stored.revision)
+    assert revisions[0] == revisions[1]
+
+
+async def test_a_version_shows_no_fields_but_its_own(cluster: Cluster) -> None:
+    def only(name: str, field: str) -> Obj:
+        properties = {"openAPIV3Schema": {"type": "object", "properties": {field: {"type": "string"}}}}
+        return {**version(name, name == "v1"), "schema": properties}
+
+    wanted = definition("v1")
+    wanted["spec"]["versions"] = [only("v1", "one"), only("v2", "two")]
+    await cluster.create(CRDS, wanted)
+    obj = {"apiVersion": "t.example.com/v1", "kind": "A", "metadata": {"name": "x"}, "one": "1"}
+    await cluster.registry.create(target(cluster, "v1"), obj, cluster.options())
+    assert "one" in cluster.registry.parsed(await cluster.registry.get(target(cluster, "v1", "x")))
+    assert "one" not in cluster.registry.parsed(await cluster.registry.get(target(cluster, "v2", "x")))
