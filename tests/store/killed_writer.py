@@ -2,6 +2,9 @@
 
 A line is `key counter`. Eight writers each update a key of their own and create and delete others on the way; history is
 compacted all the time.
+
+Without a path it is the parent of such processes, so that a hundred of them load their modules once: it forks one for each path
+on its standard input, and prints `started PID`, then, after whatever that one printed, `ended STATUS`.
 """
 
 import asyncio
@@ -32,10 +35,26 @@ async def write(store: SqliteStore, writer: str) -> None:
                 os.write(1, f"{other} deleted\n".encode())
 
 
-async def main() -> None:
-    store = SqliteStore(sys.argv[1], window_s=0.02)
+async def main(path: str) -> None:
+    store = SqliteStore(path, window_s=0.02)
     await store.start()
     await asyncio.gather(*(write(store, f"writer-{i}") for i in range(8)))
 
 
-asyncio.run(main())
+def fork_for(path: str) -> None:
+    pid = os.fork()
+    if not pid:
+        try:
+            asyncio.run(main(path))
+        finally:
+            os._exit(1)
+    os.write(1, f"started {pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    os.write(1, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+if len(sys.argv) > 1:
+    asyncio.run(main(sys.argv[1]))
+else:
+    for line in sys.stdin:
+        fork_for(line.strip())

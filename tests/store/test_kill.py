@@ -1,6 +1,7 @@
 """A process killed in the middle of its writes: the next start finds every write that was acknowledged."""
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -13,20 +14,47 @@ from kubelite.store.sqlite import SqliteStore
 ROUNDS = 100
 
 
-async def write_and_kill(path: Path, after_s: float) -> list[tuple[str, str]]:
-    """Starts the writer, kills it a while after its first acknowledgement, and returns the acknowledgements."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.store.killed_writer", str(path), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    output = await process.stdout.readline()
-    rest = asyncio.create_task(process.stdout.read())
-    await asyncio.sleep(after_s)
-    process.kill()
-    assert await process.wait() == -signal.SIGKILL
-    output += await rest
-    lines = output.decode().split("\n")[:-1]  # the last line may be cut off
-    return [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
+class Writers:
+    """Starts one process after the other that writes, and kills it."""
+
+    async def __aenter__(self) -> "Writers":
+        pipe = asyncio.subprocess.PIPE
+        command = [sys.executable, "-m", "tests.store.killed_writer"]
+        self._parent = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._in, self._out = self._parent.stdin, self._parent.stdout
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._in.close()
+        assert await self._parent.wait() == 0
+
+    async def write_and_kill(self, path: Path, after_s: float) -> list[tuple[str, str]]:
+        """Starts a writer, kills it a while after its first acknowledgement, and returns the acknowledgements."""
+        self._in.write(f"{path}\n".encode())
+        pids = []
+        lines = [await self._line(), await self._line()]
+        for line in list(lines):
+            if line[0] == "started":  # which of the two processes printed first is open
+                pids.append(int(line[1]))
+                lines.remove(line)
+        rest = asyncio.create_task(self._until_end())
+        await asyncio.sleep(after_s)
+        os.kill(pids[0], signal.SIGKILL)
+        return lines + await rest
+
+    async def _until_end(self) -> list[tuple[str, str]]:
+        lines = []
+        while (line := await self._line())[0] != "ended":
+            lines.append(line)
+        assert line[1] == str(-signal.SIGKILL)
+        return lines
+
+    async def _line(self) -> tuple[str, str]:
+        key, _, value = (await self._out.readline()).decode().rstrip("\n").partition(" ")
+        assert key, "the writers' parent ended"
+        return key, value
 
 
 async def test_a_process_that_fails_without_stopping_the_store_ends(tmp_path: Path) -> None:
@@ -54,20 +82,26 @@ async def test_every_acknowledged_write_is_found_after_a_hundred_kills(tmp_path:
     dice = random.Random(7)
     acknowledged: dict[str, str] = {}
     writes = 0
-    for _ in range(ROUNDS):
-        new = await write_and_kill(path, dice.uniform(0, 0.12))
-        writes += len(new)
-        acknowledged.update(new)
-        store = SqliteStore(path)
-        await store.start()  # verifies the file thoroughly, as its end was not clean
-        found = {entry.key: int(entry.value.split()[0]) for entry in store.scan("/")}
-        for key, value in acknowledged.items():
-            if value == "deleted":
-                assert key not in found, f"the deletion of {key} is lost"
-            elif key.startswith("/pods/"):
-                # A write may be durable and its acknowledgement not printed yet; several can't be.
-                assert found[key] - int(value) in (0, 1), f"{key}: acknowledged {value}, found {found[key]}"
-            elif int(value) % 10:
-                assert found[key] == int(value)
-        await store.stop()
+    async with Writers() as writers:
+        for _ in range(ROUNDS):
+            new = await writers.write_and_kill(path, dice.uniform(0, 0.12))
+            writes += len(new)
+            acknowledged.update(new)
+            await check(path, acknowledged)
     assert writes > ROUNDS * 8
+
+
+async def check(path: Path, acknowledged: dict[str, str]) -> None:
+    """Starts a store on what a killed process left, and looks for everything that was acknowledged ever."""
+    store = SqliteStore(path)
+    await store.start()  # verifies the file thoroughly, as its end was not clean
+    found = {entry.key: int(entry.value.split()[0]) for entry in store.scan("/")}
+    for key, value in acknowledged.items():
+        if value == "deleted":
+            assert key not in found, f"the deletion of {key} is lost"
+        elif key.startswith("/pods/"):
+            # A write may be durable and its acknowledgement not printed yet; several can't be.
+            assert found[key] - int(value) in (0, 1), f"{key}: acknowledged {value}, found {found[key]}"
+        elif int(value) % 10:
+            assert found[key] == int(value)
+    await store.stop()
