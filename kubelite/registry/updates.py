@@ -183,8 +183,7 @@ def _lock(write: Write, meta: Obj, current: Entry) -> None:
     newest = str(current.revision)
     if given in (None, "", "0"):
         if not write.strategy.allow_unconditional_update:
-            zero = "0" if kind.custom else "0x0"
-            text = f"Invalid value: {zero}: must be specified for an update"
+            text = "Invalid value: 0: must be specified for an update"
             cause = Cause("metadata.resourceVersion", "FieldValueInvalid", text)
             raise errors.Invalid.of(kind.group, kind.plural, name, [cause])
     elif given != newest:
