@@ -4,6 +4,7 @@ An archive is spooled to a file, so that its size doesn't matter. What is read f
 has one; a Docker archive has none, so its manifests are made here.
 """
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -65,8 +66,8 @@ class Contents:
 async def spool(chunks: AsyncIterator[bytes], file: IO[bytes]) -> None:
     """Writes the archive to the file, and rewinds it."""
     async for chunk in chunks:
-        file.write(chunk)
-    file.seek(0)
+        await asyncio.to_thread(file.write, chunk)
+    await asyncio.to_thread(file.seek, 0)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ A lease keeps new blobs from its garbage collector until a name refers to them; 
 to. The CRI plugin notices the names by itself and unpacks an image when a container first needs it.
 """
 
+import asyncio
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -39,8 +40,8 @@ async def import_archive(channel: grpc.aio.Channel, socket: str, archive: AsyncI
     with tempfile.TemporaryFile(dir=spool_dir, prefix=".import-") as file:
         await archives.spool(archive, file)
         with archives.opened(file) as tar:
-            opened = archives.Archive(tar)
-            contents = opened.contents()
+            opened = await asyncio.to_thread(archives.Archive, tar)
+            contents = await asyncio.to_thread(opened.contents)
             lease = f"kubelite-import-{uuid.uuid4()}"
             expire = {"containerd.io/gc.expire": _expiry()}
             await answer(leases.Create(leases_pb.CreateRequest(id=lease, labels=expire), metadata=in_namespace), socket)
@@ -75,7 +76,7 @@ async def _write(
         # one at a time, because the first answer may be that it is there already
         await send(content_pb.WriteContentRequest(action=content_pb.STAT, ref=ref, total=blob.size_bytes, expected=blob.digest))
         offset = 0
-        for chunk in chunks:
+        while chunk := await asyncio.to_thread(next, chunks, b""):
             await send(content_pb.WriteContentRequest(action=content_pb.WRITE, ref=ref, offset=offset, data=chunk))
             offset += len(chunk)
         commit = content_pb.WriteContentRequest(action=content_pb.COMMIT, ref=ref, offset=offset, total=blob.size_bytes)

@@ -303,7 +303,8 @@ class Backend:
         with tempfile.TemporaryFile() as file:
             await archives.spool(archive, file)
             with archives.opened(file) as tar:
-                names = [name for name, _ in archives.Archive(tar).contents().names]
+                opened = await asyncio.to_thread(archives.Archive, tar)
+                names = [name for name, _ in (await asyncio.to_thread(opened.contents)).names]
         for name in names:
             self._learn_image(name)
         return names

@@ -264,7 +264,7 @@ async def test_garbage_harms_nothing(served: Served, message: bytes) -> None:
     assert await served.values("web.default.svc.cluster.local") == ["10.96.0.20"]
 
 
-async def test_hosts_servers_are_read_from_resolv_conf_without_our_own(tmp_path: Path) -> None:
+def test_hosts_servers_are_read_from_resolv_conf_without_our_own(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("# comment\nsearch example.com\nnameserver 10.96.0.10\nnameserver 192.0.2.53\n")
     assert dns.Forwarder("10.96.0.10", path).upstreams() == ["192.0.2.53"]

@@ -308,7 +308,7 @@ async def test_daemon_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 async def test_endpoint_without_a_daemon_is_told_with_the_remedy(tmp_path: Path) -> None:
     options = BackendOptions(state_dir=str(tmp_path), endpoint=f"unix://{tmp_path}/none.sock")
-    assert "none.sock" in containerd.Backend.missing(options)[0]
+    assert "none.sock" in (await asyncio.to_thread(containerd.Backend.missing, options))[0]
     backend = containerd.Backend(options)
     with pytest.raises(Unreachable, match="is it running"):
         await backend.start()
