@@ -26,7 +26,7 @@ _LOG_LIMIT_BYTES = 8 << 20
 _STOP_TIMEOUT_S = 10.0
 _NEEDED = ("containerd", "containerd-shim-runc-v2", "runc")
 _CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
-_INSTALL = "sudo scripts/install, or: apt-get install containerd runc containernetworking-plugins iptables"
+_INSTALL = "sudo scripts/install, or apt-get install containerd runc containernetworking-plugins iptables"
 
 
 def missing(options: BackendOptions) -> list[str]:
@@ -35,9 +35,11 @@ def missing(options: BackendOptions) -> list[str]:
     if os.geteuid() != 0:
         found.append("containerd needs root: run kubelite as root")
     path = f"{os.environ.get('PATH', '')}:{_PATH}"
-    found += [f"{name} is not installed: {_INSTALL}" for name in _NEEDED if shutil.which(name, path=path) is None]
+    absent = [name for name in _NEEDED if shutil.which(name, path=path) is None]
     if plugins := [name for name in _CNI_PLUGINS if not any((Path(d) / name).exists() for d in options.cni_bin_dirs)]:
-        found.append(f"the CNI plugins {', '.join(plugins)} are in none of {', '.join(options.cni_bin_dirs)}: {_INSTALL}")
+        absent.append(f"CNI plugins {' '.join(plugins)} (looked for in {' '.join(options.cni_bin_dirs)})")
+    if absent:
+        found.append(f"not installed: {', '.join(absent)}; install with {_INSTALL}")
     return found
 
 

@@ -383,3 +383,12 @@ async def _until_answers(backend: containerd.Backend) -> None:
                 return
             except RuntimeFault:
                 await asyncio.sleep(0.05)
+
+
+def test_a_machine_without_containerd_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonsense")
+    monkeypatch.setattr(daemon, "_PATH", "/nonsense")
+    options = BackendOptions(state_dir=str(tmp_path), cni_bin_dirs=(str(tmp_path),))
+    (lacking,) = containerd.Backend.missing(options)
+    assert lacking.startswith("not installed: containerd, containerd-shim-runc-v2, runc, CNI plugins bridge host-local")
+    assert lacking.endswith("apt-get install containerd runc containernetworking-plugins iptables")
