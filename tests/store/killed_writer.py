@@ -9,6 +9,7 @@ on its standard input, and prints `started PID`, then, after whatever that one p
 
 import asyncio
 import os
+import signal
 import sys
 
 from kubelite.store.sqlite import SqliteStore
@@ -54,6 +55,8 @@ def fork_for(path: str) -> None:
 
 
 if len(sys.argv) > 1:
+    # A test run that was started in the background of a shell ignores SIGINT, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(main(sys.argv[1]))
 else:
     for line in sys.stdin:
