@@ -160,6 +160,24 @@ def failed_indexes(job: Obj, owned: Sequence[Obj]) -> set[int]:
     return found
 
 
+def last_failures(job: Obj, owned: Sequence[Obj]) -> dict[int, Obj]:
+    """Of each index that has failed, the pod with the most failures behind it."""
+    found: dict[int, Obj] = {}
+    for pod in owned:
+        index = index_of(pod)
+        if index is not None and is_failed(job, pod):
+            best = found.get(index)
+            if best is None or sum(failures_of(pod)) >= sum(failures_of(best)):
+                found[index] = pod
+    return found
+
+
+def condition_of(type_: str, reason: str, message: str, now: float, status: str = "True") -> Obj:
+    """A Job's condition, which also says when it was last looked at."""
+    stamp = times.format_time(now)
+    return conditions.make(type_, status, stamp, reason, message, lastProbeTime=stamp)
+
+
 def success_message(job: Obj, succeeded: set[int]) -> str:
     """Why the success policy says that the job has succeeded; empty where it doesn't."""
     rules = (job["spec"].get("successPolicy") or {}).get("rules") or ()

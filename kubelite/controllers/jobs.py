@@ -1,64 +1,29 @@
-"""Jobs: pods that run to their end, counted exactly once each.
+"""Jobs: pods that run to their end, until enough have succeeded or too many failed. They are counted in `jobcounting`, what
+they mean for the job is in `jobplan`.
 
-Every pod carries a finalizer until it is counted. A finished pod is first noted in status.uncountedTerminatedPods, then
-loses its finalizer, and only then goes into the counts and out of the note: whichever step a crash falls into, the next
-reconcile knows where to go on.
-
-Source: kubernetes pkg/controller/job, v1.34; KEP-2307.
+Source: kubernetes pkg/controller/job, v1.34.
 """
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kubelite.client.expectations import Expectations
 from kubelite.controllers import conditions, jobplan, owners, pods
 from kubelite.controllers.environment import Environment
+from kubelite.controllers.jobcounting import RESOURCE, Counting, Sync
 from kubelite.controllers.podcontrol import PodControl, slow_start
 from kubelite.controllers.reconciler import Controller, key_of, split_key
-from kubelite.controllers.written import Written
 from kubelite.meta import selectors, times
-from kubelite.meta.errors import ApiError, NotFound
+from kubelite.meta.errors import ApiError
 from kubelite.meta.types import Obj
 
-RESOURCE = "jobs.batch"
 PER_SYNC = 500
-UNCOUNTED_LIMIT = 500
 ORPHAN = "orphan:"
-#: Fields of the status that say something when they are zero or empty.
-EVEN_ZERO = ("ready", "terminating", "uncountedTerminatedPods", "failedIndexes")
 LIMIT_REACHED = "Job has reached the specified backoff limit"
 TOO_LONG = "Job was active longer than specified deadline"
 TOO_MANY_INDEXES = "Job has exceeded the specified maximal number of failed indexes"
 SUCCEEDED = "Reached expected number of succeeded pods"
-
-
-@dataclass(slots=True)
-class _Sync:
-    """What one reconcile found out and is about to write."""
-
-    key: str
-    job: Obj
-    owned: list[Obj]
-    active: list[Obj]
-    now: float
-    status: Obj
-    succeeded: int = 0
-    failed: int = 0
-    terminating: int = 0
-    ready: int = 0
-    succeeded_indexes: set[int] = field(default_factory=set)
-    failed_indexes: set[int] = field(default_factory=set)
-    #: The condition that ends the job: SuccessCriteriaMet or FailureTarget.
-    ending: Obj | None = None
-    #: (failures in a row, when the last was), with the pods that are counted now.
-    backoff: tuple[int, float] = (0, 0.0)
-
-    @property
-    def spec(self) -> Obj:
-        spec: Obj = self.job["spec"]
-        return spec
 
 
 class Jobs(Controller):
@@ -72,13 +37,11 @@ class Jobs(Controller):
         self._expectations = Expectations()
         self._control = PodControl(self.client, self.events)
         self._claims = owners.Claims(self.client, "pods", RESOURCE, "batch/v1", "Job")
-        #: Pods whose finalizer is off, though the cache may not show it yet.
-        self._released: set[str] = set()
         #: key -> (failures in a row, when the last was).
         self._backoff: dict[str, tuple[int, float]] = {}
-        self._written = Written()
         self._jobs = self.informer(RESOURCE)
         self._pods = self.informer("pods")
+        self._counting = Counting(self.client, self.events, self._pods, self.queue.add)
         owners.index_by_controller(self._pods)
         self.follow(self._jobs)
         self._pods.subscribe(self._pod_changed)
@@ -86,8 +49,7 @@ class Jobs(Controller):
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old
         assert pod is not None
-        if new is None or not jobplan.has_finalizer(new):
-            self._released.discard(pod["metadata"]["uid"])
+        self._counting.saw(pod, present=new is not None)
         for key in self._keys_of(pod):
             if owners.controller_of(pod) is not None:
                 if old is None:
@@ -129,7 +91,7 @@ class Jobs(Controller):
         if job is None or jobplan.finished_condition(job) is not None:
             self._expectations.forget(key)
             self._backoff.pop(key, None)
-            self._written.forget(key)
+            self._counting.forget(key)
             self.set_size(key, 0)
             owned = owners.owned(self._pods, job) if job is not None else []
             for pod in [*owned, *(p for p in self._pods.list(namespace) if job is None and self._names(p, name))]:
@@ -138,7 +100,7 @@ class Jobs(Controller):
             return
         if job["spec"].get("managedBy", "kubernetes.io/job-controller") != "kubernetes.io/job-controller":
             return
-        job = self._written.newest(job)
+        job = self._counting.newest(job)
         if jobplan.finished_condition(job) is not None:
             return
         settled = self._expectations.is_satisfied(key)
@@ -162,7 +124,12 @@ class Jobs(Controller):
         sync.status["active"] = len(sync.active)
         sync.status["ready"] = sync.ready
         sync.status["terminating"] = sync.terminating
-        await self._track(sync)
+        try:
+            await self._counting.track(sync)
+        finally:
+            # Not before its pods are noted: had that failed, the same failures would be counted twice.
+            if sync.noted:
+                self._backoff[key] = sync.backoff
         if failure is not None:
             raise failure
 
@@ -170,14 +137,14 @@ class Jobs(Controller):
         reference = owners.controller_of(pod)
         return reference is not None and reference["kind"] == "Job" and reference["name"] == name
 
-    def _look(self, key: str, job: Obj, owned: list[Obj]) -> _Sync:
+    def _look(self, key: str, job: Obj, owned: list[Obj]) -> Sync:
         """Counts the pods, with those that finished and are not in the status yet."""
         now = self.env.now()
         old = job.get("status") or {}
         uncounted = old.get("uncountedTerminatedPods") or {}
         status = {**old, "uncountedTerminatedPods": uncounted}
         active = [pod for pod in owned if pods.is_active(pod)]
-        sync = _Sync(key, job, owned, active, now, status)
+        sync = Sync(key, job, owned, active, now, status)
         sync.terminating = sum(pods.is_terminating(p) and not pods.is_finished(p) for p in owned)
         sync.ready = sum(map(pods.is_ready, active))
         noted_good, noted_bad = uncounted.get("succeeded") or (), uncounted.get("failed") or ()
@@ -197,9 +164,9 @@ class Jobs(Controller):
             status["startTime"] = times.format_time(now)
         return sync
 
-    def _is_uncounted(self, sync: _Sync, pod: Obj, noted: Collection[str]) -> bool:
+    def _is_uncounted(self, sync: Sync, pod: Obj, noted: Collection[str]) -> bool:
         uid = pod["metadata"]["uid"]
-        if not jobplan.has_finalizer(pod) or uid in self._released or uid in noted:
+        if not self._counting.is_tracked(pod) or uid in noted:
             return False
         if not jobplan.is_indexed(sync.job):
             return True
@@ -216,7 +183,7 @@ class Jobs(Controller):
         after = [end for end in ends if end > last_good]
         return failures + len(after), max([last, *after])
 
-    def _judge(self, sync: _Sync) -> None:
+    def _judge(self, sync: Sync) -> None:
         """Sets `ending` where the job has succeeded or failed already."""
         job, spec = sync.job, sync.spec
         listed = sync.status.get("conditions") or []
@@ -239,12 +206,12 @@ class Jobs(Controller):
             elif failed and failed + done >= spec["completions"]:
                 self._fail(sync, "FailedIndexes", "Job has failed indexes")
             elif message := jobplan.success_message(job, sync.succeeded_indexes):
-                sync.ending = _condition("SuccessCriteriaMet", "SuccessPolicy", message, sync.now)
+                sync.ending = jobplan.condition_of("SuccessCriteriaMet", "SuccessPolicy", message, sync.now)
 
-    def _fail(self, sync: _Sync, reason: str, message: str) -> None:
-        sync.ending = _condition("FailureTarget", reason, message, sync.now)
+    def _fail(self, sync: Sync, reason: str, message: str) -> None:
+        sync.ending = jobplan.condition_of("FailureTarget", reason, message, sync.now)
 
-    def _is_overdue(self, sync: _Sync) -> bool:
+    def _is_overdue(self, sync: Sync) -> bool:
         deadline_s, started = sync.spec.get("activeDeadlineSeconds"), sync.status.get("startTime")
         if deadline_s is None or not started or jobplan.is_suspended(sync.job):
             return False
@@ -253,12 +220,12 @@ class Jobs(Controller):
             self.queue.add_after(sync.key, left_s)
         return bool(left_s <= 0)
 
-    def _conclude(self, sync: _Sync, *, managed: bool) -> None:
+    def _conclude(self, sync: Sync, *, managed: bool) -> None:
         """Sees whether enough pods have succeeded; else notes a suspension that began or ended."""
         wanted = sync.spec.get("completions")
         enough = sync.succeeded > 0 if wanted is None else sync.succeeded >= wanted
         if enough and not sync.active:
-            sync.ending = _condition("SuccessCriteriaMet", "CompletionsReached", SUCCEEDED, sync.now)
+            sync.ending = jobplan.condition_of("SuccessCriteriaMet", "CompletionsReached", SUCCEEDED, sync.now)
             return
         if not managed:
             return
@@ -271,13 +238,13 @@ class Jobs(Controller):
         reason, message, event = (
             ("JobSuspended", "Job suspended", "Suspended") if suspended else ("JobResumed", "Job resumed", "Resumed")
         )
-        new = _condition("Suspended", reason, message, sync.now, "True" if suspended else "False")
+        new = jobplan.condition_of("Suspended", reason, message, sync.now, "True" if suspended else "False")
         sync.status["conditions"] = conditions.put(listed, new)
         self.events.event(sync.job, "Normal", event, message)
         if not suspended:
             sync.status["startTime"] = times.format_time(sync.now)
 
-    async def _end_pods(self, sync: _Sync) -> tuple[bool, ApiError | None]:
+    async def _end_pods(self, sync: Sync) -> tuple[bool, ApiError | None]:
         """Deletes what still runs. The finalizers stay, so that each pod is counted."""
         results = await asyncio.gather(*(self._control.delete(p, sync.job) for p in sync.active), return_exceptions=True)
         failures = [r for r in results if isinstance(r, BaseException)]
@@ -292,7 +259,7 @@ class Jobs(Controller):
         assert isinstance(first, ApiError)
         return False, first
 
-    async def _manage(self, sync: _Sync) -> ApiError | None:
+    async def _manage(self, sync: Sync) -> ApiError | None:
         """Creates missing pods, or deletes those too many."""
         spec, active = sync.spec, len(sync.active)
         parallelism, completions = spec.get("parallelism", 1), spec.get("completions")
@@ -318,22 +285,11 @@ class Jobs(Controller):
         indexes: list[int | None] = [None] * missing
         previous: dict[int, Obj] = {}
         if jobplan.is_indexed(sync.job):
-            previous = self._last_failures(sync)
+            previous = jobplan.last_failures(sync.job, sync.owned)
             indexes = [*self._free_indexes(sync, missing, previous if per_index else {})]
         return await self._create(sync, indexes, previous)
 
-    def _last_failures(self, sync: _Sync) -> dict[int, Obj]:
-        """Of each index that has failed, the pod with the most failures behind it."""
-        found: dict[int, Obj] = {}
-        for pod in sync.owned:
-            index = jobplan.index_of(pod)
-            if index is not None and jobplan.is_failed(sync.job, pod):
-                best = found.get(index)
-                if best is None or sum(jobplan.failures_of(pod)) >= sum(jobplan.failures_of(best)):
-                    found[index] = pod
-        return found
-
-    def _free_indexes(self, sync: _Sync, count: int, previous: dict[int, Obj]) -> Iterable[int]:
+    def _free_indexes(self, sync: Sync, count: int, previous: dict[int, Obj]) -> Iterable[int]:
         taken = {jobplan.index_of(p) for p in sync.active} | sync.succeeded_indexes | sync.failed_indexes
         if jobplan.replaces_only_failed(sync.job):
             taken |= {jobplan.index_of(p) for p in sync.owned if pods.is_terminating(p) and not pods.is_finished(p)}
@@ -355,7 +311,7 @@ class Jobs(Controller):
         if soonest is not None:
             self.queue.add_after(sync.key, soonest)
 
-    async def _create(self, sync: _Sync, indexes: Sequence[int | None], previous: dict[int, Obj]) -> ApiError | None:
+    async def _create(self, sync: Sync, indexes: Sequence[int | None], previous: dict[int, Obj]) -> ApiError | None:
         if not indexes:
             return None
         job, template = sync.job, sync.spec["template"]
@@ -378,14 +334,14 @@ class Jobs(Controller):
         sync.active = [*sync.active, *made]
         return failure
 
-    async def _remove(self, sync: _Sync, surplus: Sequence[Obj]) -> ApiError | None:
+    async def _remove(self, sync: Sync, surplus: Sequence[Obj]) -> ApiError | None:
         """Deletes pods that are not wanted any more, without counting them."""
         if not surplus:
             return None
         self._expectations.expect(sync.key, 0, [p["metadata"]["uid"] for p in surplus])
 
         async def remove(pod: Obj) -> None:
-            await self._release(pod)
+            await self._counting.release(pod)
             if not await self._control.delete(pod, sync.job):
                 self._expectations.deletion_observed(sync.key, pod["metadata"]["uid"])
 
@@ -402,143 +358,8 @@ class Jobs(Controller):
             return failure
         return None
 
-    async def _track(self, sync: _Sync) -> None:
-        """The protocol of the module's docstring, and the end of the job."""
-        job, status = sync.job, sync.status
-        uncounted = status["uncountedTerminatedPods"]
-        good, bad = list(uncounted.get("succeeded") or ()), list(uncounted.get("failed") or ())
-        carrying = {p["metadata"]["uid"]: p for p in sync.owned if self._is_tracked(p)}
-        status = _count(status, good, bad, carrying)
-        good, bad = [u for u in good if u in carrying], [u for u in bad if u in carrying]
-        replaced = {p["metadata"]["uid"] for p in self._kept_for_index(sync)}
-        failed_end = sync.ending is not None and sync.ending["type"] == "FailureTarget"
-        to_release = []
-        for uid, pod in carrying.items():
-            succeeded, failed = pods.phase(pod) == "Succeeded", jobplan.is_failed(job, pod)
-            ends = "deletionTimestamp" in job["metadata"] or sync.ending is not None
-            if not (ends or succeeded or (failed and uid not in replaced)):
-                continue
-            to_release.append(pod)
-            if succeeded and uid not in bad:
-                if not jobplan.is_indexed(job) and uid not in good:
-                    good.append(uid)
-            elif failed or failed_end:
-                index_fits = not jobplan.is_indexed(job) or (jobplan.index_of(pod) or 0) < sync.spec["completions"]
-                if uid not in bad and index_fits and jobplan.judge(job, pod).counts:
-                    bad.append(uid)
-            if len(good) + len(bad) >= UNCOUNTED_LIMIT:
-                self.queue.add(sync.key)
-                break
-        status["uncountedTerminatedPods"] = _uncounted(good, bad)
-        if jobplan.is_indexed(job):
-            status["succeeded"] = len(sync.succeeded_indexes)
-            status["completedIndexes"] = jobplan.format_indexes(sync.succeeded_indexes)
-            if sync.spec.get("backoffLimitPerIndex") is not None:
-                status["failedIndexes"] = jobplan.format_indexes(sync.failed_indexes)
-        if sync.ending is not None and conditions.find(status.get("conditions"), sync.ending["type"]) is None:
-            status["conditions"] = [*(status.get("conditions") or ()), sync.ending]
-        job = await self._write(job, status)
-        # Only now: had the write failed, the same pods would be counted again.
-        self._backoff[sync.key] = sync.backoff
-        await self._release_all(to_release)
-        for pod in to_release:
-            carrying.pop(pod["metadata"]["uid"], None)
-        status = _count(job["status"], good, bad, carrying)
-        left_good, left_bad = [u for u in good if u in carrying], [u for u in bad if u in carrying]
-        status["uncountedTerminatedPods"] = _uncounted(left_good, left_bad)
-        if jobplan.is_indexed(job):
-            status["succeeded"] = len(sync.succeeded_indexes)
-        over = sync.ending is not None and not left_good and not left_bad and sync.terminating == 0
-        if over:
-            assert sync.ending is not None
-            self._finish(status, sync)
-        await self._write(job, status)
-        if over:
-            self._tell_end(sync, status)
-
-    def _is_tracked(self, pod: Obj) -> bool:
-        return jobplan.has_finalizer(pod) and pod["metadata"]["uid"] not in self._released
-
-    def _kept_for_index(self, sync: _Sync) -> Iterable[Obj]:
-        """With a limit for each index a failed pod keeps its finalizer until its successor has taken over its count."""
-        if sync.spec.get("backoffLimitPerIndex") is None:
-            return
-        replaced = {jobplan.index_of(p) for p in sync.active}
-        for index, pod in self._last_failures(sync).items():
-            if index not in replaced and index not in sync.failed_indexes and index not in sync.succeeded_indexes:
-                yield pod
-
-    def _finish(self, status: Obj, sync: _Sync) -> None:
-        assert sync.ending is not None
-        type_ = "Complete" if sync.ending["type"] == "SuccessCriteriaMet" else "Failed"
-        final = _condition(type_, sync.ending.get("reason", ""), sync.ending.get("message", ""), sync.now)
-        status["conditions"] = conditions.put(status.get("conditions"), final)
-        if type_ == "Complete":
-            status["completionTime"] = final["lastTransitionTime"]
-
-    def _tell_end(self, sync: _Sync, status: Obj) -> None:
-        assert sync.ending is not None
-        if sync.ending["type"] == "FailureTarget":
-            self.events.event(sync.job, "Warning", sync.ending["reason"], sync.ending["message"])
-            return
-        completions = sync.spec.get("completions")
-        if completions is not None and status.get("succeeded", 0) > completions:
-            text = "Too many succeeded pods running after completion count reached"
-            self.events.event(sync.job, "Warning", "TooManySucceededPods", text)
-        self.events.event(sync.job, "Normal", "Completed", "Job completed")
-
-    async def _write(self, job: Obj, status: Obj) -> Obj:
-        wanted = {key: value for key, value in status.items() if value or key in EVEN_ZERO}
-        if wanted == job.get("status"):
-            return job
-        changed = {**job, "metadata": {**job["metadata"]}, "status": wanted}
-        return self._written.note(await self.client.update(RESOURCE, changed, subresource="status"))
-
-    async def _release_all(self, listed: Sequence[Obj]) -> None:
-        results = await asyncio.gather(*map(self._release, listed), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
-    async def _release(self, pod: Obj) -> None:
-        """Takes the finalizer off."""
-        meta = pod["metadata"]
-        if not self._is_tracked(pod):
-            return
-        change = {"metadata": {"$deleteFromPrimitiveList/finalizers": [jobplan.FINALIZER], "uid": meta["uid"]}}
-        self._released.add(meta["uid"])
-        try:
-            await self.client.patch("pods", meta["name"], meta["namespace"], change, form="strategic")
-        except NotFound:
-            self._released.discard(meta["uid"])
-        except ApiError as e:
-            self._released.discard(meta["uid"])
-            if e.code != 409:
-                raise
-        if self._pods.get(meta["name"], meta["namespace"]) is None:
-            self._released.discard(meta["uid"])
-
     async def _free_orphan(self, key: str) -> None:
         namespace, name = split_key(key)
         pod = self._pods.get(name, namespace)
         if pod is not None and jobplan.has_finalizer(pod) and self._is_orphan(pod):
-            await self._release(pod)
-
-
-def _condition(type_: str, reason: str, message: str, now: float, status: str = "True") -> Obj:
-    stamp = times.format_time(now)
-    return conditions.make(type_, status, stamp, reason, message, lastProbeTime=stamp)
-
-
-def _uncounted(good: Sequence[str], bad: Sequence[str]) -> Obj:
-    return {key: list(uids) for key, uids in (("succeeded", good), ("failed", bad)) if uids}
-
-
-def _count(status: Obj, good: Sequence[str], bad: Sequence[str], carrying: Collection[str]) -> Obj:
-    """The status with the noted pods counted that have lost their finalizer."""
-    new = dict(status)
-    for name, uids in (("succeeded", good), ("failed", bad)):
-        counted = sum(uid not in carrying for uid in uids)
-        if counted:
-            new[name] = new.get(name, 0) + counted
-    return new
+            await self._counting.release(pod)
