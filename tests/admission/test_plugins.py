@@ -413,8 +413,8 @@ async def test_admission_of_a_config_map_costs_microseconds() -> None:
     attributes = request("CREATE", "configmaps", named("c", "ns", data={"k": "v"}))
     await chain.mutate(attributes)
     await chain.validate(attributes)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(1000):
         assert await chain.mutate(attributes) is attributes.obj
         await chain.validate(attributes)
-    assert (time.perf_counter() - start) / 1000 < 60e-6
+    assert (time.process_time() - start) / 1000 < 60e-6

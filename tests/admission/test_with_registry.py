@@ -45,7 +45,7 @@ class Cluster:
                 seen.set()
 
         unsubscribe = informer.subscribe(look)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await seen.wait()
         unsubscribe()
         found = informer.get(name, namespace)

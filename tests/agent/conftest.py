@@ -93,7 +93,7 @@ class Cluster:
     async def until(self, check: Callable[[], Awaitable[Any]], what: str = "") -> Any:
         """The first true result of `check`, asked again at each turn of the loop."""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (result := await check()):
                     await asyncio.sleep(0.002)
                 return result

@@ -56,7 +56,7 @@ async def test_a_followed_log_shows_what_is_added_and_ends_with_the_container(tm
         async for chunk in logs.read(path, Query(follow=True), lambda: not running, looked.wait):
             seen.put_nowait(chunk)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         following = asyncio.create_task(follow())
         assert await seen.get() == b"one\n"
         with path.open("a") as stream:

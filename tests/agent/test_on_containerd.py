@@ -156,6 +156,6 @@ async def test_a_log_is_followed_until_the_container_ends(cluster: Cluster) -> N
     attach = pb.Attach(namespace="default", pod="web", container="c", stdin=True, stdout=True)
     stream = await cluster.nodes.open_stream(NODE, attach)
     await stream.write(pb.TunnelFrame(stdin=b"it\n"))
-    async with asyncio.timeout(10), contextlib.aclosing(chunks):
+    async with asyncio.timeout(30), contextlib.aclosing(chunks):
         assert b"".join([chunk async for chunk in chunks]) == b"got it\n"
     await stream.close()

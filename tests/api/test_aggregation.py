@@ -9,7 +9,7 @@ PATH = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
 async def test_every_version_that_is_served_here_has_a_local_service(http):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             items = {i["metadata"]["name"]: i for i in (await http.get(PATH)).json["items"]}
             told = {name for name, item in items.items() if (item.get("status") or {}).get("conditions")}
@@ -33,7 +33,7 @@ async def test_a_server_that_does_not_answer_is_told_and_refused(http, namespace
     }
     made = await http.post(PATH, {"metadata": {"name": name}, "spec": spec})
     assert made.status == 201, made.body
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             status = (await http.get(f"{PATH}/{name}")).json.get("status") or {}
             if status.get("conditions"):

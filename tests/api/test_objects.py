@@ -71,7 +71,7 @@ async def test_a_watch_streams_what_happens(http, namespace):
 
 
 async def test_a_watch_ends_after_the_time_it_was_given(http, namespace):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await http.get(f"{MAPS.format(namespace)}?watch=1&resourceVersion=&timeoutSeconds=1")
     assert answer.status == 200
     assert answer.headers["Transfer-Encoding"] == "chunked"

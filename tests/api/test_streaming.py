@@ -161,14 +161,14 @@ async def test_cve_2023_44487_streams_beyond_the_bound_are_refused(client):
     for number in range(spdy.MAX_STREAMS + 1):
         client.open(2 * number + 1, streamtype="data")
     refused = struct.pack(">HHI", 0x8003, 3, 8) + struct.pack(">II", 2 * spdy.MAX_STREAMS + 1, 3)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while refused not in bytes(client.pipe.outgoing):
             await asyncio.sleep(0)
 
 
 async def test_headers_that_unpack_to_too_much_end_the_session(client):
     client.open(1, streamtype="x" * (spdy.MAX_HEADER_BYTES + 1))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await client.running
 
 

@@ -19,7 +19,7 @@ async def pod(http, namespace) -> str:
     made = await http.post(path, {"metadata": {"name": "p"}, "spec": {"containers": [container]}})
     assert made.status == 201, made.body
     url = f"{http.server}{path}?watch=1&resourceVersion=0&timeoutSeconds=20"
-    async with asyncio.timeout(20), http.session.get(url) as stream:
+    async with asyncio.timeout(30), http.session.get(url) as stream:
         async for line in stream.content:
             if (orjson.loads(line)["object"].get("status") or {}).get("phase") == "Running":
                 break

@@ -152,9 +152,9 @@ def test_the_refusal_is_worded_as_kubernetes_words_it() -> None:
 def test_a_rule_question_costs_microseconds(informers: StaticInformers) -> None:
     rbac = Rbac(informers)
     asks = [access(ALICE, "get", "pods", namespace="ns", name=f"pod-{n}") for n in range(1000)]
-    start = time.perf_counter()
+    start = time.process_time()
     assert all(rbac.authorize(ask).allowed for ask in asks)
-    assert (time.perf_counter() - start) / len(asks) < 50e-6
+    assert (time.process_time() - start) / len(asks) < 50e-6
 
 
 def kind_of(plural: str, namespaced: bool) -> Kind:

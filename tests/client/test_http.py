@@ -77,7 +77,7 @@ async def test_a_watch_gives_what_comes_after_its_revision(client: HttpClient) -
     await client.create("configmaps", config_map("w", k="1"))
     await client.patch("configmaps", "w", "default", {"data": {"k": "2"}})
     await client.delete("configmaps", "w", "default")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         events = [await anext(stream) for _ in range(3)]
     assert [e.type for e in events] == ["ADDED", "MODIFIED", "DELETED"]
     assert events[1].obj["data"] == {"k": "2"}
@@ -125,7 +125,7 @@ async def test_informers_work_over_http(client: HttpClient) -> None:
     namespaces = informers.of("namespaces")
     task = asyncio.create_task(informers.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await informers.wait_synced()
             assert namespaces.get("default") is not None
             seen = asyncio.Event()

@@ -27,7 +27,7 @@ async def informers(client: DictClient) -> AsyncIterator[Informers]:
 
 
 async def wait_for(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 
@@ -134,7 +134,7 @@ async def test_a_server_that_does_not_answer_is_asked_again(client: DictClient, 
     client.failures = [ServiceUnavailable("starting"), ConnectionError("refused")]
     await client.put("pods", "a", "default")
     pods = informers.of("pods")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await informers.wait_synced()
     assert len(pods) == 1
     assert client.lists == 3

@@ -60,7 +60,7 @@ async def test_all_controllers_together_come_to_rest(cluster: Cluster) -> None:
 
     # At rest: a fifth of a second in which nothing was written and nobody had anything to do.
     before = activity()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             await asyncio.sleep(0.2)
             if before == (before := activity()):

@@ -141,7 +141,7 @@ async def test_a_machine_joins_with_a_bootstrap_token_and_runs_a_pod(served: Ser
     agent = Agent(link, Backend(BackendOptions(str(served.path))), Options("n2", served.path / "d", simulated=True))
     task = asyncio.create_task(agent.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await agent.ready.wait()
             pod: Obj = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}}
             pod["spec"] = {"nodeName": "n2", "containers": [{"name": "c", "image": "x:1"}]}

@@ -49,7 +49,7 @@ async def test_pods_reach_each_other_and_the_node_reaches_them(backend: containe
     await server.run("httpd", "-f", "-p", "8080", "-h", "/etc")
     (address,) = (await backend.sandbox_status(server.id)).ips
     assert address.startswith("10.214.0.")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 reader, writer = await asyncio.open_connection(address, 8080)

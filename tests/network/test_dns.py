@@ -54,7 +54,7 @@ class Served:
             client.setblocking(False)
             client.connect(("127.0.0.1", self.server.port))
             await loop.sock_sendall(client, query.pack())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 answer = dnslib.DNSRecord.parse(await loop.sock_recv(client, 65535))
         assert answer.header.id == query.header.id
         return answer

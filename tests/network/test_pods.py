@@ -73,7 +73,7 @@ async def network(net: Topology, tmp_path: Path) -> AsyncIterator[PodNetwork]:
     made.changed("nodes", None, node("a", "10.244.0.0/24", "192.0.2.1"))
     made.synced()
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await made.ready.wait()
     yield made
     task.cancel()
@@ -104,7 +104,7 @@ async def test_bridge_of_an_earlier_node_with_the_same_range_goes(net: Topology,
     made.changed("nodes", None, node("a", "10.244.7.0/24", "192.0.2.1"))
     made.synced()
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await made.ready.wait()
     shown = await asyncio.to_thread(subprocess.run, ["ip", "-o", "link"], check=True, capture_output=True, text=True)
     links = {line.split(": ")[1] for line in shown.stdout.splitlines()}
@@ -132,7 +132,7 @@ async def test_routes_of_an_earlier_run_go_when_their_node_is_gone(net: Topology
 
 async def _routes_become(wanted: list[str]) -> bool:
     command = ["ip", "route", "show", "proto", str(pods.ROUTE_PROTOCOL)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             shown = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
             if sorted(line.strip() for line in shown.stdout.splitlines()) == wanted:

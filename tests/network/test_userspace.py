@@ -23,7 +23,7 @@ class Proxied:
         for obj in objects:
             resource = SLICES if "addressType" in obj else "services"
             self.proxy.changed(resource, obj if gone else None, None if gone else obj)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.proxy.wait_applied()
 
 
@@ -56,7 +56,7 @@ async def ask(port: int, data: bytes = b"hello", host: str = VIP) -> str:
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(data)
     writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
     return answer.decode()
@@ -139,7 +139,7 @@ async def test_datagrams_go_to_an_endpoint_and_back_and_follow_its_change(proxy:
     client.connect((VIP, port))
     ports, backends = at(port, "UDP"), at(there, "UDP")
     await proxy.tell(service("names", VIP, ports=ports), endpoint_slice("names", endpoint("127.1.0.1"), ports=backends))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for number, server in enumerate(servers):
             if number:
                 await proxy.tell(endpoint_slice("names", endpoint("127.1.0.2"), ports=backends))

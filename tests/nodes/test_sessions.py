@@ -36,7 +36,7 @@ class Node:
             yield await self.up.get()
 
     async def next(self) -> pb.ToNode:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await anext(self._session)
 
     async def until_synced(self) -> list[pb.ToNode]:
@@ -199,7 +199,7 @@ async def test_a_session_must_begin_with_a_hello_of_its_own_node(cluster: Cluste
 
 
 async def until(check: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await check():
             await asyncio.sleep(0.002)
 

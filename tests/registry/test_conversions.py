@@ -250,7 +250,7 @@ async def test_a_definition_ends_with_its_objects_when_its_webhook_is_gone(clust
     await make(cluster, "a", "x")
     webhook.is_gone = True
     await cluster.delete(CRDS, "sites.example.com")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while cluster.registry.store.get("/customresourcedefinitions.apiextensions.k8s.io/sites.example.com") is not None:
             await asyncio.sleep(0.01)
     assert cluster.registry.store.count("/sites.example.com/") == 0

@@ -28,11 +28,11 @@ async def test_a_service_gets_an_address(cluster: Cluster) -> None:
 async def test_an_address_is_recorded_as_an_ip_address(cluster: Cluster) -> None:
     spec = (await cluster.create("services", service()))["spec"]
     ip = spec["clusterIP"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while cluster.names(await cluster.page("ipaddresses.networking.k8s.io")) != [ip]:
             await asyncio.sleep(0)
     await cluster.delete("services", "web")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await cluster.page("ipaddresses.networking.k8s.io")).items:
             await asyncio.sleep(0)
 

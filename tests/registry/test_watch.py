@@ -18,7 +18,7 @@ Make = Callable[..., Obj]
 async def take(watch: RegistryWatch, count: int) -> list[tuple[str, Obj]]:
     """The next events as clients read them."""
     found: list[tuple[str, Obj]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(found) < count:
             for item in await watch.next_batch():
                 event = orjson.loads(watch.frame(item))
@@ -120,7 +120,7 @@ async def test_an_idle_watch_gets_bookmarks(cluster: Cluster, config_map: Make, 
     watch = cluster.watch("configmaps", allow_watch_bookmarks=True)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
     made = await cluster.create("secrets", secret)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             [(kind, bookmark)] = await take(watch, 1)
             assert kind == "BOOKMARK"

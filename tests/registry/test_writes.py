@@ -386,7 +386,7 @@ async def test_a_cancelled_create_is_still_written(cluster: Cluster, config_map:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while cluster.registry.store.get("/configmaps/default/settings") is None:
             await asyncio.sleep(0)
 

@@ -261,7 +261,7 @@ async def test_killed_daemon_comes_back_with_the_containers(own: BackendOptions,
     assert (await backend.container_status(container)).state == ContainerState.RUNNING
     assert (await backend.sandbox_status(pod.id)).state == SandboxState.READY
     await backend.stop_container(container, 0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not waiting.done():  # a subscription has no acknowledgement: until it is there, events are lost
             await pod.run("true")
     assert (await waiting).sandbox_id == pod.id
@@ -370,13 +370,13 @@ def _limits(parent: str, container: str) -> tuple[int, int]:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.02)
 
 
 async def _until_answers(backend: containerd.Backend) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await backend.info()

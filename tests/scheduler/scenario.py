@@ -170,7 +170,7 @@ def outcome(pod: Obj) -> str:
 
 
 async def until(client: Client, resource: str, name: str, namespace: str, test: Any) -> Obj:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             obj = await client.get(resource, name, namespace)
             if test(obj):
@@ -179,7 +179,7 @@ async def until(client: Client, resource: str, name: str, namespace: str, test: 
 
 
 async def gone(client: Client, name: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await client.get("pods", name, NAMESPACE)

@@ -97,5 +97,5 @@ class TestQueue:
         await asyncio.sleep(0)
         assert not waiting.done()
         self.add("a")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await waiting

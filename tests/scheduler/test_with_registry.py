@@ -55,7 +55,7 @@ class Server:
 
         unsubscribe = informer.subscribe(changed)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return await found
         finally:
             unsubscribe()

@@ -73,12 +73,12 @@ def test_what_is_no_cel_is_refused_when_compiled() -> None:
 
 def test_an_expression_that_would_take_too_long_is_refused_at_once() -> None:
     items = list(range(2000))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(expressions.ExpressionError, match="cost limit exceeded"):
         evaluate("items.all(a, items.all(b, items.all(c, a + b + c >= 0)))", items=items)
     with pytest.raises(expressions.ExpressionError, match="cost limit exceeded"):
         evaluate('text.split("").all(a, text.split("").all(b, a == b))', text="x" * 100_000)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert evaluate("items.all(a, a >= 0)", items=items) is True
 
 

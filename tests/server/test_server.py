@@ -56,7 +56,7 @@ async def test_the_clusters_own_services_come_back(tmp_path):
         informer = server.informers.of("services")
         changed = asyncio.Event()
         informer.subscribe(lambda old, new: changed.set())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while informer.get("kubernetes", "default") is None:
                 changed.clear()
                 await changed.wait()

@@ -33,7 +33,7 @@ def text(value: str) -> Callable[[Revision], bytes]:
 async def collect(watch: Watch, count: int) -> list[Event]:
     """The next `count` events, and no more than those."""
     events: list[Event] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(events) < count:
             events += await watch.next_batch()
     assert len(events) == count
@@ -172,7 +172,7 @@ class TestWrites:
         await asyncio.sleep(0)
         assert not waiting.done()
         await store.create("/pods/default/b", text("a"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting
 
 
@@ -247,7 +247,7 @@ class TestWatches:
         assert not waiting.done()
         assert watch.position == store.revision
         await store.create("/pods/a/x", text("1"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert [e.entry.key for e in await waiting] == ["/pods/a/x"]
 
     async def test_a_watch_of_everything_gets_every_kind_in_order(self, store: Store) -> None:

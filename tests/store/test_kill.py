@@ -70,7 +70,7 @@ async def test_a_process_that_fails_without_stopping_the_store_ends(tmp_path: Pa
     await process.stdout.readline()
     rest = asyncio.create_task(process.stdout.read())
     process.send_signal(signal.SIGINT)  # KeyboardInterrupt, which nobody handles
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await process.wait() != 0
         await rest
 

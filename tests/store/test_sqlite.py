@@ -160,7 +160,7 @@ class TestWindow:
         entry = await store.create("/pods/a/a", text("1"))
         entry = await store.update("/pods/a/a", text("2"), entry.revision)
         assert store.compacted_revision < entry.revision
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while store.compacted_revision < entry.revision:
                 clock.now += 0.05
                 await asyncio.sleep(0.01)
@@ -240,7 +240,7 @@ class TestFailingCommits:
         connection = store._log._writer
         assert connection is not None
         await connection.run(lambda db: db.execute("PRAGMA query_only=1").fetchone())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while store.compacted_revision < entry.revision:
                 clock.now += 0.05
                 await asyncio.sleep(0.01)
