@@ -115,6 +115,11 @@ def bridge_name(node_name: str) -> str:
     return f"kl-{nft.short_hash(node_name)}"
 
 
+def _forwarding_rules(cidr: str) -> list[list[str]]:
+    comment = ["-m", "comment", "--comment", "kubelite pods", "-j", "ACCEPT"]
+    return [["FORWARD", direction, cidr, *comment] for direction in ("-s", "-d")]
+
+
 class PodNetwork:
     """One for each node. `changed` takes nodes. `ready` is set once pods can get addresses."""
 
@@ -162,8 +167,20 @@ class PodNetwork:
         if (await nft.run("ip", "route", "show", "proto", str(ROUTE_PROTOCOL)))[1].strip():
             await asyncio.to_thread(_set_routes, (), self._cluster_cidrs)
         await nft.run("ip", "link", "delete", bridge_name(self._node_name))
+        for cidr in await asyncio.to_thread(self._configured_ranges):
+            command = "iptables" if ipaddress.ip_network(cidr).version == 4 else "ip6tables"
+            for rule in _forwarding_rules(cidr):
+                await nft.run(command, "-D", *rule)  # fails where there was no need for one
         await asyncio.to_thread((self._conf_dir / "10-kubelite.conflist").unlink, True)
         await asyncio.to_thread(shutil.rmtree, _LEASES / bridge_name(self._node_name), True)
+
+    def _configured_ranges(self) -> list[str]:
+        """The node's ranges as an earlier run wrote them."""
+        try:
+            main, *_ = json.loads((self._conf_dir / "10-kubelite.conflist").read_text())["plugins"]
+        except FileNotFoundError:
+            return []
+        return [part["subnet"] for ranges in main["ipam"]["ranges"] for part in ranges]
 
     async def _apply(self, wanted: Plan) -> None:
         was = self._applied
@@ -217,8 +234,7 @@ class PodNetwork:
             status, output, _ = await nft.run(command, "-S", "FORWARD")
             if status != 0 or "-P FORWARD DROP" not in output:
                 continue
-            for direction in ("-s", "-d"):
-                rule = ["FORWARD", direction, cidr, "-m", "comment", "--comment", "kubelite pods", "-j", "ACCEPT"]
+            for rule in _forwarding_rules(cidr):
                 if (await nft.run(command, "-C", *rule))[0] != 0:
                     await nft.run(command, "-I", *rule)
 

@@ -138,3 +138,24 @@ async def _routes_become(wanted: list[str]) -> bool:
             if sorted(line.strip() for line in shown.stdout.splitlines()) == wanted:
                 return True
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.root
+async def test_where_forwarding_is_dropped_pods_are_let_through_until_the_node_goes(net: Topology, tmp_path: Path) -> None:
+    subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
+    made = PodNetwork("a", tmp_path / "cni")
+    made.changed("nodes", None, node("a", "10.244.0.0/24", "192.0.2.1"))
+    made.synced()
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(30):
+        await made.ready.wait()
+
+    def rules() -> list[str]:
+        listed = subprocess.run(["iptables", "-S", "FORWARD"], check=True, capture_output=True, text=True).stdout
+        return [line for line in listed.splitlines() if "kubelite pods" in line]
+
+    assert len(rules()) == 2
+    task.cancel()
+    await asyncio.wait([task])
+    await PodNetwork("a", tmp_path / "cni").remove()  # `kubelite reset` knows no more of a node
+    assert rules() == []
