@@ -36,7 +36,7 @@ def running(
     from kubelite.testing import logs
 
     logs.to_logging()
-    port, grpc_port = _free_ports(2)
+    port, grpc_port = _free_ports()
     settings = Settings(
         data_dir=directory,
         https_port=port,
@@ -85,12 +85,14 @@ def running(
         thread.join()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+def _free_ports() -> tuple[int, int]:
+    """(a port for the API, one for the nodes whose next one is free as well: joining nodes use that)."""
+    for _ in range(100):
+        with socket.socket() as api, socket.socket() as nodes, socket.socket() as joining:
+            api.bind(("127.0.0.1", 0))
+            nodes.bind(("127.0.0.1", 0))
+            port = nodes.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                joining.bind(("127.0.0.1", port + 1))
+                return api.getsockname()[1], port
+    raise OSError("no two ports in a row are free on 127.0.0.1")
