@@ -35,24 +35,23 @@ class Cluster:
         return sum(_resident_bytes(pid) for pid in pids) / 1e6
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different, the first followed by a free one."""
-    sockets = []
-    try:
-        for _ in range(count):
-            s = socket.socket()
-            s.bind(("127.0.0.1", 0))
-            sockets.append(s)
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+def free_port() -> int:
+    """A port that was free a moment ago, as were the two after it, which the gRPC listeners take."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("0.0.0.0", 0))
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                for following in (port + 1, port + 2):
+                    stack.enter_context(socket.socket()).bind(("0.0.0.0", following))
+                return port
 
 
 @contextlib.asynccontextmanager
 async def running(*words: str, https_port: int | None = None) -> AsyncIterator[Cluster]:
     """`kubelite WORDS...` on a free port with a data directory that goes away with it."""
-    port = https_port or free_ports(1)[0]
+    port = https_port or free_port()
     with tempfile.TemporaryDirectory(prefix="kubelite-bench-") as data_dir:
         kubeconfig = Path(data_dir, "kubeconfig")
         start = time.perf_counter()
