@@ -222,7 +222,8 @@ class Lists:
         if revision < 0:
             return store.scan(prefix), store.revision, start
         kept = self._snapshots.get((prefix, revision))
-        if kept is not None:
+        # who asks for the same page again and again keeps its snapshot, but not for longer than history is kept
+        if kept is not None and revision > store.compacted_revision:
             self._snapshots.move_to_end((prefix, revision))
             return kept[1], revision, start
         if revision == store.revision:

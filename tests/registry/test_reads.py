@@ -9,6 +9,7 @@ import pytest
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
 from kubelite.registry import lists
+from kubelite.store.contract import Compacted
 from tests.registry.conftest import Cluster
 
 Make = Callable[..., Obj]
@@ -92,11 +93,29 @@ async def test_a_token_of_an_older_snapshot_is_served_from_history(cluster: Clus
     assert cluster.names(second) == ["c01", "c02", "c03"]
 
 
+async def test_a_token_that_is_used_over_and_over_is_compacted_too(
+    cluster: Cluster, config_map: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        await cluster.create("configmaps", config_map(name))
+    first = await cluster.page("configmaps", limit=1)
+    await cluster.create("configmaps", config_map("d"))
+    again = await cluster.page("configmaps", limit=1, continue_token=first.continue_token)
+    assert cluster.names(again) == ["b"]
+
+    async def compacted(prefix: str, revision: int) -> None:
+        raise Compacted(revision, revision)
+
+    store = cluster.registry.store
+    monkeypatch.setattr(type(store), "compacted_revision", property(lambda _: first.revision))
+    monkeypatch.setattr(store, "scan_at", compacted)
+    with pytest.raises(errors.Expired):
+        await cluster.page("configmaps", limit=1, continue_token=first.continue_token)
+
+
 async def test_a_compacted_token_comes_back_with_one_to_go_on_with(
     cluster: Cluster, config_map: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kubelite.store.contract import Compacted
-
     await fill(cluster, config_map, 3)
     first = await cluster.page("configmaps", limit=1)
     await cluster.delete("configmaps", "c01")
