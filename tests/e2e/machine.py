@@ -1,5 +1,6 @@
 """A real kubelite on this machine: processes started as a user starts them, and the stock kubectl beside them."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kubelite.network import nft
+from kubelite.network.pods import bridge_name
+from runtimes.containerd.daemon import Daemon
+from runtimes.interface import BackendOptions
 from tests.bench.cluster import free_ports
 
 T = TypeVar("T")
@@ -116,12 +121,19 @@ class Machine:
         self._process = None
 
     def down(self) -> None:
-        """Ends everything, the containerds that outlive kubelite included, and removes the data."""
+        """Ends everything, the containerds that outlive kubelite included, and removes the data; nothing may stay behind."""
         processes = [*(p for p, _ in self._agents), *([self._process] if self._process else [])]
-        for process in processes:
-            process.end()
+        statuses = [process.end() for process in processes]
+        marks = [str(self.directory)]
         for data_dir in (self.data_dir, *(d for _, d in self._agents)):
+            name_file = data_dir / "node" / "node-name"
+            if name_file.exists():
+                name = name_file.read_text()
+                marks += [bridge_name(name), nft.table_name("pods", name), nft.table_name("services", name)]
+            marks.append(Daemon(BackendOptions(f"{data_dir}/node/runtime")).run_dir.name)
             self.kubelite("reset", "--data-dir", str(data_dir), "--yes")
+        assert statuses == [0] * len(processes)
+        assert [line for line in present() if any(mark in line for mark in marks)] == []
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def kubelite(self, *words: str) -> str:
@@ -153,6 +165,20 @@ class Machine:
     def logs(self) -> str:
         """The ends of all processes' logs, for a failed test's report."""
         return "\n".join(f"--- {p.name}\n{p.read_text()[-6000:]}" for p in sorted(self.directory.glob("*.log")))
+
+
+def present() -> list[str]:
+    """What a node can leave on a machine: processes, mounts, links, nftables' tables, and directories of the system's."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
+            found.append(f"process {path.read_bytes().replace(bytes(1), b' ').decode(errors='replace')}")
+    found += [f"mount {line}" for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for command in (["ip", "-o", "link"], ["nft", "list", "tables"]):
+        found += subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    for directory in ("/run/kubelite", "/var/lib/cni/networks"):
+        found += [str(path) for path in Path(directory).glob("*")]
+    return found
 
 
 class Failure(subprocess.CalledProcessError):
