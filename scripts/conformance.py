@@ -15,8 +15,10 @@ from pathlib import Path
 HEADER = """# Conformance
 
 Kubernetes' own end-to-end suite, the tests tagged `[Conformance]` that run by default (not serial, disruptive or slow), at
-1.34.3, against `kubelite up` with containerd on one node. The list of what passes only grows; `scripts/conformance.py` keeps
-it from a run's JUnit report.
+1.34.3, against `kubelite up` with containerd on one node (the test that wants two nodes: with a second one joined). The list of
+what passes only grows; `scripts/conformance.py` keeps it from a run's JUnit report.
+
+The test of a read-only busybox wants the words of busybox's own shell; it can pass only with an image that has that shell.
 
 """
 
