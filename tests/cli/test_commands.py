@@ -191,9 +191,10 @@ def test_a_directory_that_is_not_ours_is_not_removed(tmp_path):
 
 @pytest.mark.slow
 def test_a_cluster_runs_until_it_is_told_to_end_and_is_alone_with_its_data(tmp_path):
-    from tests.bench.cluster import free_ports
+    from tests.bench.cluster import free_port
 
-    port, grpc_port = free_ports(2)
+    port = free_port()
+    grpc_port = port + 1
     words = ["up", "--runtime", "fake", "--data-dir", str(tmp_path / "d"), "--https-port", str(port)]
     words += ["--grpc-port", str(grpc_port), "--bind", "127.0.0.1"]
     process = subprocess.Popen([sys.executable, "-m", "kubelite", *words], stderr=subprocess.PIPE, text=True)

@@ -17,7 +17,7 @@ from kubelite.network import nft
 from kubelite.network.pods import bridge_name
 from runtimes.containerd.daemon import Daemon
 from runtimes.interface import BackendOptions
-from tests.bench.cluster import free_ports
+from tests.bench.cluster import free_port
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Machine:
     def __init__(self, runtime: str = "containerd") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="kl-", dir="/var/tmp"))
         self.data_dir = self.directory / "a"
-        self.https_port, self.grpc_port, self.second_port = free_ports(3)
+        self.https_port = free_port()
         self.runtime = runtime
         self.kubeconfig = self.data_dir / "kubeconfig"
         self._process: Process | None = None
@@ -89,7 +89,6 @@ class Machine:
                 "up",
                 *("--data-dir", str(self.data_dir)),
                 *("--https-port", str(self.https_port)),
-                *("--grpc-port", str(self.grpc_port)),
                 *("--runtime", self.runtime),
                 *("--images", str(IMAGES)),
                 *("--node-name", "first"),
