@@ -116,6 +116,10 @@ class Connection(aiosqlite.Connection):
         result: T = await self._execute(function, self._conn, *args)  # type: ignore[no-untyped-call]  # aiosqlite has no types here
         return result
 
+    async def wait_ended(self) -> None:
+        """After a connect that failed: aiosqlite tells the thread to end, which reports to the loop once more."""
+        await asyncio.to_thread(self._thread.join)
+
 
 class Log:
     """The file at `path`. `open()` first; then `append`, `history`, `compact` and `checkpoint` in any order; `close()` last."""
@@ -233,12 +237,20 @@ def create_file(path: Path) -> None:
 async def connect(path: Path) -> Connection:
     def connector() -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "wal_autocheckpoint=0"):
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "wal_autocheckpoint=0"):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     connection = Connection(connector)
-    await connection
+    try:
+        await connection
+    except BaseException:
+        await connection.wait_ended()
+        raise
     return connection
 
 
