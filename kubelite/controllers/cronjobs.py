@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 from kubelite.controllers import jobplan, owners
 from kubelite.controllers.environment import Environment
 from kubelite.controllers.reconciler import Controller, is_namespace_terminating, key_of, split_key
-from kubelite.controllers.schedules import Schedule, ScheduleError
 from kubelite.controllers.written import Written
 from kubelite.meta import times
 from kubelite.meta.copies import deep_copy
 from kubelite.meta.errors import AlreadyExists, ApiError, NotFound
+from kubelite.meta.schedules import Schedule, ScheduleError
 from kubelite.meta.types import Obj
 
 RESOURCE = "cronjobs.batch"

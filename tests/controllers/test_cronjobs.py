@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kubelite.controllers.cronjobs import SCHEDULED, CronJobs, FinishedJobs
-from kubelite.controllers.schedules import Schedule, ScheduleError
 from kubelite.meta import times
+from kubelite.meta.schedules import Schedule, ScheduleError
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, pod_template
 

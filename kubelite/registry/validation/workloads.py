@@ -11,7 +11,7 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 
-from kubelite.meta import errors, names, selectors
+from kubelite.meta import errors, names, schedules, selectors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields, pods, storage
@@ -438,26 +438,15 @@ def check_cron_job(obj: Obj) -> list[Cause]:
     return causes + check_job_spec(job, "spec.jobTemplate.spec")
 
 
-_MACROS = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-
-
 def _check_schedule(schedule: str) -> list[Cause]:
     if schedule.startswith("@every "):
         return []
     fields_given = schedule.split()
-    if schedule not in _MACROS and len(fields_given) != 5:
+    if schedule not in schedules.NAMED and len(fields_given) != 5:
         text = f"expected exactly 5 fields, found {len(fields_given)}: [{' '.join(fields_given)}]"
         return [errors.invalid("spec.schedule", schedule, text)]
     try:
-        CronSim(_MACROS.get(schedule, schedule.replace("?", "*")), datetime.now(UTC))
+        CronSim(schedules.NAMED.get(schedule, schedule.replace("?", "*")), datetime.now(UTC))
     except CronSimError as e:
         return [errors.invalid("spec.schedule", schedule, _out_of_range(fields_given) or str(e))]
     return []
@@ -560,19 +549,6 @@ def _check_int_or_percent(value: int | str, path: str) -> list[Cause]:
 
 def _is_zero(value: int | str) -> bool:
     return value in (0, "0", "0%")
-
-
-def check_replicas(status: Obj, path: str, counts: Sequence[str]) -> list[Cause]:
-    """A status's counts: none negative, none above its replicas."""
-    causes: list[Cause] = []
-    replicas = status.get("replicas", 0)
-    causes += fields.non_negative(replicas, f"{path}.replicas")
-    for name in counts:
-        value = status.get(name, 0)
-        causes += fields.non_negative(value, f"{path}.{name}")
-        if value > replicas:
-            causes.append(errors.invalid(f"{path}.{name}", value, "cannot be greater than status.replicas"))
-    return causes
 
 
 def check_disruption_budget(obj: Obj) -> list[Cause]:

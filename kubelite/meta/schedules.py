@@ -10,7 +10,7 @@ from cronsim import CronSim, CronSimError
 
 from kubelite.meta import times
 
-_NAMED = {
+NAMED = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -44,7 +44,7 @@ class Schedule:
             except ValueError as e:
                 raise ScheduleError(str(e)) from e
             return
-        fields = _NAMED.get(text.strip(), text).upper().replace("?", "*").split()
+        fields = NAMED.get(text.strip(), text).upper().replace("?", "*").split()
         if len(fields) != 5:
             raise ScheduleError(f"expected exactly 5 fields, found {len(fields)}: [{text}]")
         self._text = " ".join(fields)
