@@ -19,7 +19,6 @@ NAMES_LIMIT = 5
 MEMORY_LOW_BYTES = 100 * 1024 * 1024
 DISK_LOW_SHARE = 0.10
 INODES_LOW_SHARE = 0.05
-PIDS_LOW_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)

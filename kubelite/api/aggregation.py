@@ -40,7 +40,6 @@ log = structlog.get_logger(__name__)
 RESOURCE = "apiservices.apiregistration.k8s.io"
 CHECK_S = 15.0
 CHECK_TIMEOUT_S = 5.0
-MAX_DISCOVERY_BYTES = 1024 * 1024
 
 
 class Aggregation:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from kubelite.meta.errors import ApiError, UnsupportedMediaType
+from kubelite.meta.errors import NotAcceptable, UnsupportedMediaType
 
 Form = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"]
 
@@ -39,10 +39,6 @@ class Media:
 
 
 PLAIN = Media()
-
-
-class _NotAcceptable(ApiError):
-    reason, code = "NotAcceptable", 406
 
 
 @lru_cache(maxsize=512)
@@ -93,7 +89,7 @@ def accepted(accept: str, *, discovery: bool = False, plain: bool = False) -> Me
             if form == "PartialObjectMetadataList":
                 return Media(encoding, "PartialObjectMetadataList", group, version)
     listed = ", ".join(("application/json", "application/yaml"))
-    raise _NotAcceptable(f"only the following media types are accepted: {listed}")
+    raise NotAcceptable(f"only the following media types are accepted: {listed}")
 
 
 @lru_cache(maxsize=256)

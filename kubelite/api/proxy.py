@@ -42,7 +42,7 @@ _HOP_BY_HOP = frozenset(
 )
 #: Who the client is to us is nobody else's business.
 _OURS = frozenset(("authorization", "host", "content-length", "expect"))
-MAX_HTML_BYTES = 4 * 1024 * 1024
+MAX_BODY_BYTES = 4 * 1024 * 1024
 _LINKS = re.compile(
     rb"""(\b(?:href|src|action|formaction|cite|background|icon|longdesc|profile|manifest|usemap|classid|codebase|data|poster)"""
     rb"""\s*=\s*)("([^"]*)"|'([^']*)')""",
@@ -217,12 +217,7 @@ async def ask(stream: ByteStream, host: str, path: str, added: Sequence[tuple[st
     message, payload, _ = await _head(stream, parser)
     feeding = asyncio.get_running_loop().create_task(_feed(stream, parser, sink, payload), name="asked response")
     try:
-        body = bytearray()
-        async for chunk in _chunks(payload):
-            body += chunk
-            if len(body) > MAX_HTML_BYTES:
-                raise Closed("the answer is too large")
-        return message.code, bytes(body)
+        return message.code, await _whole(payload, Closed("the answer is too large"))
     finally:
         feeding.cancel()
         await asyncio.wait((feeding,))
@@ -306,12 +301,8 @@ async def _answer(request: Request, message: Any, payload: Any, host: str, prefi
     kind = content_type.encode("utf-8", "surrogateescape") or b"application/octet-stream"
     status = message.code if message.code in STATUS_LINES else 502
     if prefix and content_type.partition(";")[0].strip() == "text/html" and "Content-Encoding" not in message.headers:
-        body = bytearray()
-        async for chunk in _chunks(payload):
-            body += chunk
-            if len(body) > MAX_HTML_BYTES:
-                raise ServiceUnavailable("error trying to reach service: the page is too large to be proxied")
-        return Reply(status, rewritten_html(bytes(body), host, prefix), kind, headers)
+        page = await _whole(payload, ServiceUnavailable("error trying to reach service: the page is too large to be proxied"))
+        return Reply(status, rewritten_html(page, host, prefix), kind, headers)
     if request.method == "HEAD" or status in (204, 304):
         return Reply(status, b"", kind, headers)
     connection.start_stream(request, status, kind, headers)
@@ -320,6 +311,16 @@ async def _answer(request: Request, message: Any, payload: Any, host: str, prefi
         await connection.drain()
     connection.end_stream()
     return Streamed(status)
+
+
+async def _whole(payload: Any, too_large: Exception) -> bytes:
+    """A body that is kept in memory; raises `too_large` past MAX_BODY_BYTES."""
+    body = bytearray()
+    async for chunk in _chunks(payload):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise too_large
+    return bytes(body)
 
 
 async def _chunks(payload: Any) -> AsyncIterator[bytes]:

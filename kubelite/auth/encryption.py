@@ -54,9 +54,6 @@ class Encryptor:
             raise DecryptionError(f"{path} must hold keys of 32 bytes, base64, one a line")
         return cls(keys)
 
-    def is_encrypted(self, value: bytes) -> bool:
-        return value.startswith(PREFIX)
-
     def encrypt(self, value: bytes, key: str) -> bytes:
         """The encrypted form of a value that is stored under `key`."""
         nonce = os.urandom(_NONCE_BYTES)

@@ -6,7 +6,6 @@ Source: pkg/registry/{authorization,authentication}, staging authorization/v1 an
 from collections.abc import Mapping
 from typing import Any
 
-from kubelite.auth.authorizers import require
 from kubelite.auth.contract import Access, Authenticator, Authorizer, Credentials, Decision
 from kubelite.auth.rbac import Rbac
 from kubelite.auth.tokens import ServiceAccountTokens
@@ -109,12 +108,6 @@ async def token_review(review: Obj, authenticator: Authenticator, tokens: Servic
         return result | {"status": {"user": {}}}
     status = {"authenticated": True, "user": format_user(user), "audiences": list(matching)}
     return result | {"status": status}
-
-
-def require_delegation(authorizer: Authorizer, user: User, verb: str, resource: str) -> None:
-    """Raises Forbidden unless the user may use a review API."""
-    group = _AUTHENTICATION if resource in ("tokenreviews", "selfsubjectreviews") else _AUTHORIZATION
-    require(authorizer, Access(user, verb, group, "v1", resource))
 
 
 def format_user(user: User) -> Obj:

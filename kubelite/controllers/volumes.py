@@ -29,7 +29,6 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 PROVISIONERS = ("volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner")
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 BY_CLAIM = "claim"
-BY_REFERENCE = "claimRef"
 
 
 def index_by_claim(all_pods: Informer) -> None:

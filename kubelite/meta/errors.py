@@ -227,10 +227,6 @@ class InternalError(ApiError):
         return cls(f"Internal error occurred: {detail}", causes=[Cause("", "", detail)])
 
 
-class NotImplementedByServer(ApiError):
-    reason, code = "NotImplemented", 501
-
-
 class ServiceUnavailable(ApiError):
     reason, code = "ServiceUnavailable", 503
 

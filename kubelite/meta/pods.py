@@ -18,13 +18,6 @@ def containers(spec: Obj) -> Iterator[Obj]:
         yield from spec.get(field) or ()
 
 
-def container_paths(spec: Obj) -> Iterator[tuple[str, Obj]]:
-    """Every container with its field path below the spec, such as `containers[0]`."""
-    for field in ("initContainers", "containers", "ephemeralContainers"):
-        for number, container in enumerate(spec.get(field) or ()):
-            yield f"{field}[{number}]", container
-
-
 def secrets(pod: Obj) -> set[str]:
     """The names of the secrets that a pod may read."""
     spec = pod.get("spec") or {}

@@ -4,7 +4,7 @@ Source: apimachinery pkg/labels and pkg/fields, v0.34 (grammar, meaning and erro
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -354,6 +354,3 @@ def field_value(obj: Obj, path: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value)
-
-
-FieldReader = Callable[[Obj], Mapping[str, str]]

@@ -55,7 +55,6 @@ class Structure:
         "enum",
         "format",
         "has_default",
-        "int_or_string",
         "list_map_keys",
         "list_type",
         "map_type",
@@ -83,7 +82,6 @@ class Structure:
         self.patch_strategy: tuple[str, ...] = ()
         self.required: tuple[str, ...] = ()
         self.enum: tuple[Any, ...] = ()
-        self.int_or_string = False
         self.quantity = False
         self.preserve_unknown = False
         self.embedded_resource = False
@@ -193,7 +191,7 @@ def _describe(structure: Structure, fragment: definitions.Fragment) -> None:
     structure.nullable = "null" in kinds
     structure.type = next((kind for kind in kinds if kind != "null"), "")
     if fragment.one_of:
-        structure.int_or_string = structure.nullable = True
+        structure.nullable = True
     structure.format = fragment.format
     structure.list_type = fragment.list_type
     structure.list_map_keys = tuple(fragment.list_map_keys)
@@ -252,7 +250,6 @@ def of_schema(schema: Obj | Mapping[str, Any]) -> Structure:
     structure.type = schema.get("type", "")
     structure.format = schema.get("format", "")
     structure.nullable = bool(schema.get("nullable"))
-    structure.int_or_string = bool(schema.get("x-kubernetes-int-or-string"))
     structure.preserve_unknown = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
     structure.embedded_resource = bool(schema.get("x-kubernetes-embedded-resource"))
     structure.list_type = schema.get("x-kubernetes-list-type", "")

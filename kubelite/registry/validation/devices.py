@@ -14,8 +14,8 @@ from kubelite.registry.validation import fields, metadata, pods
 from kubelite.schema import expressions
 
 MAX_REQUESTS = MAX_CONSTRAINTS = MAX_CONFIGS = MAX_SELECTORS = 32
-MAX_FIRST_AVAILABLE, MAX_DEVICES, MAX_ATTRIBUTES = 8, 128, 32
-MAX_DRIVER, MAX_DOMAIN, MAX_IDENTIFIER, MAX_VERSION = 63, 63, 32, 64
+MAX_FIRST_AVAILABLE, MAX_DEVICES = 8, 128
+MAX_DRIVER, MAX_DOMAIN, MAX_IDENTIFIER = 63, 63, 32
 _MODES = ("All", "ExactCount")
 _WHERE = ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection")
 _VALUES = ("bool", "int", "string", "version")
