@@ -27,6 +27,7 @@ from kubelite.client.informers import Informers
 from kubelite.client.webhooks import Caller, CallFailed
 from kubelite.meta import errors, patches
 from kubelite.meta.types import Obj
+from kubelite.registry import bodies
 from kubelite.registry.contract import Attributes, Operation
 from kubelite.schema.kinds import Kind
 
@@ -182,7 +183,7 @@ class MutatingWebhooks(_Hooks):
                 return attributes
             text = f'failed calling webhook "{hook.name}": received undecodable patch in webhook response: {error}'
             raise errors.InternalError.of(text) from error
-        return with_object(attributes, changed)
+        return with_object(attributes, _in_form(attributes, changed))
 
 
 class ValidatingWebhooks(_Hooks):
@@ -224,6 +225,21 @@ def refused(name: str, status: Any) -> errors.ApiError:
     error = errors.ApiError.from_status(status)
     error.reason = str(status.get("reason") or "")
     return error
+
+
+def _in_form(attributes: Attributes, changed: Obj) -> Obj:
+    """The object that a hook changed, in normal form and defaulted again. Bodies of subresources' own kinds stay as they are.
+
+    Raises:
+        InternalError: it is no object of its kind any more.
+    """
+    kind = attributes.target.kind
+    if attributes.body_kind[2] not in ("", kind.kind):
+        return changed
+    try:
+        return bodies.admitted(kind, changed)
+    except errors.BadRequest as error:
+        raise errors.InternalError.of(error.message) from error
 
 
 def _hooks_of(configurations: list[Obj]) -> list[Hook]:

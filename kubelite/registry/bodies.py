@@ -52,7 +52,11 @@ def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
 
 
 def admitted(kind: Kind, changed: Obj) -> Obj:
-    """A new object from what admission made of one: in normal form and defaulted again."""
+    """A new object from what a webhook made of one: in normal form and defaulted again.
+
+    Raises:
+        BadRequest: a field has the wrong type.
+    """
     obj, _ = _normal(kind, changed)
     return _finished(kind, obj)
 

@@ -97,7 +97,8 @@ class Admission(Protocol):
     """What the registry calls between decoding and the store. Raises ApiError to refuse."""
 
     async def mutate(self, attributes: Attributes) -> Obj | None:
-        """The object as the mutating plugins want it (the same one where none changed it; None for a delete)."""
+        """The object as the mutating plugins want it (the same one where none changed it; None for a delete): in normal form and
+        with its defaults, as it was, and sharing nothing that may be changed with what an informer handed out."""
         ...
 
     async def validate(self, attributes: Attributes) -> None: ...

@@ -70,13 +70,11 @@ class Write:
         )
 
     async def admitted(self, attributes: Attributes) -> Obj:
-        """The object after mutating admission, defaulted again where a plugin changed it."""
+        """The object after mutating admission."""
         obj = attributes.obj
         assert obj is not None
         changed = await self.registry.admission.mutate(attributes)
-        if changed is None or changed is obj:
-            return obj
-        return bodies.admitted(self.target.kind, changed)
+        return obj if changed is None else changed
 
     def track(self, new: Obj, old: Obj | None) -> None:
         """Keeps managedFields true for what this write changes."""

@@ -16,6 +16,7 @@ from kubelite.auth import pki
 from kubelite.client.webhooks import CallFailed, HttpCaller, is_dialable
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
+from kubelite.registry.strategies import table  # noqa: F401 - loaded before a test's loop runs, as the registry does
 from tests.admission.fakes import KINDS, StaticClient, request
 from tests.auth.fakes import StaticInformers, named
 
@@ -95,6 +96,26 @@ async def test_a_patch_changes_the_object_and_asks_again_who_wants_it() -> None:
     assert changed["data"] == {"a": "1", "b": "2"}
     assert CONFIG_MAP["data"] == {"a": "1"}
     assert len(caller.reviews) == 3
+
+
+async def test_what_a_patch_adds_gets_its_normal_form_and_defaults() -> None:
+    rule = {**RULE, "resources": ["pods"]}
+    pod = named("p", "ns", spec={"containers": [{"name": "c", "image": "i"}]})
+    sidecar = {"op": "add", "path": "/spec/containers/-", "value": {"name": "s", "image": "i:1", "stdin": False}}
+    chain, _ = setup(patch(sidecar), mutating=[hook(rules=[rule])])
+    changed = await chain.mutate(request("CREATE", "pods", pod))
+    assert changed is not None
+    assert changed["spec"]["containers"][1] == {
+        "name": "s",
+        "image": "i:1",
+        "resources": {},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "imagePullPolicy": "IfNotPresent",
+    }
+    chain, _ = setup(patch({"op": "add", "path": "/spec/containers", "value": "none"}), mutating=[hook(rules=[rule])])
+    with pytest.raises(errors.InternalError, match="containers"):
+        await chain.mutate(request("CREATE", "pods", pod))
 
 
 async def test_only_matching_requests_are_sent() -> None:

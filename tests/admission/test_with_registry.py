@@ -18,11 +18,21 @@ from kubelite.client.webhooks import HttpCaller
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
 from kubelite.meta.users import User
+from kubelite.registry import bodies
 from kubelite.registry.contract import AllowAll
 from kubelite.registry.registry import Registry, Settings
 from kubelite.schema import builtin
 from kubelite.store.sqlite import SqliteStore
 
+HEAVY = {
+    "overhead": {"podFixed": {"cpu": "100m"}},
+    "scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}]},
+}
+DEFAULT_CLASS = {
+    "storageclass.kubernetes.io/is-default-class": "true",
+    "ingressclass.kubernetes.io/is-default-class": "true",
+}
+BACKEND = {"service": {"name": "s", "port": {"number": 80}}}
 NODE = User("system:node:n1", ("system:nodes", "system:authenticated"))
 
 
@@ -99,6 +109,45 @@ async def test_a_created_pod_has_what_the_plugins_add(cluster: Cluster) -> None:
     assert spec["priority"] == 0
     assert [t["effect"] for t in spec["tolerations"]] == ["NoExecute", "NoExecute"]
     assert spec["containers"][0]["volumeMounts"][0]["readOnly"] is True
+
+
+async def test_what_the_plugins_make_is_in_normal_form_and_has_its_defaults(cluster: Cluster) -> None:
+    client = cluster.client
+    classes = [
+        ("runtimeclasses.node.k8s.io", {"metadata": {"name": "heavy"}, "handler": "h", **HEAVY}),
+        ("priorityclasses.scheduling.k8s.io", {"metadata": {"name": "high"}, "value": 7, "preemptionPolicy": "Never"}),
+        (
+            "storageclasses.storage.k8s.io",
+            {"metadata": {"name": "s", "annotations": DEFAULT_CLASS}, "provisioner": "example.com/p"},
+        ),
+        (
+            "ingressclasses.networking.k8s.io",
+            {"metadata": {"name": "i", "annotations": DEFAULT_CLASS}, "spec": {"controller": "example.com/i"}},
+        ),
+    ]
+    for resource, obj in classes:
+        await client.create(resource, obj)
+        await cluster.shown(resource, obj["metadata"]["name"])
+    limits = {"limits": [{"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"memory": "1Mi"}}]}
+    await client.create("limitranges", {"metadata": {"name": "l", "namespace": "default"}, "spec": limits})
+    await cluster.shown("limitranges", "l", "default")
+    account = {"metadata": {"name": "puller", "namespace": "default"}, "imagePullSecrets": [{"name": "registry"}]}
+    await client.create("serviceaccounts", account)
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    made = [
+        ("pods", pod("plain")),
+        ("pods", pod("full", runtimeClassName="heavy", priorityClassName="high", serviceAccountName="puller")),
+        ("nodes", {"metadata": {"name": "n1"}}),
+        ("persistentvolumeclaims", {"metadata": {"name": "c", "namespace": "default"}, "spec": claim}),
+        ("ingresses.networking.k8s.io", {"metadata": {"name": "i", "namespace": "default"}, "spec": {"defaultBackend": BACKEND}}),
+    ]
+    for resource, obj in made:
+        created = await client.create(resource, obj)
+        kind = cluster.registry.kinds.preferred(resource)
+        assert bodies.admitted(kind, created) == created
+        assert created["metadata"].get("finalizers") or created["spec"] != obj.get("spec"), (
+            f"no plugin added anything to {resource}"
+        )
 
 
 async def test_a_namespace_that_does_not_exist_takes_nothing(cluster: Cluster) -> None:
