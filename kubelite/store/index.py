@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from kubelite.store.contract import Entry, Event
 
+#: So many scans of a bucket are kept at most: a client may ask for any prefix.
+SCANS_KEPT = 64
+
 
 def bucket_of(key: str) -> str:
     """The first segment with its slashes; of a key or prefix without one, all of it."""
@@ -16,22 +19,26 @@ def bucket_of(key: str) -> str:
 
 
 class Bucket:
-    __slots__ = ("entries", "keys", "ordered")
+    __slots__ = ("entries", "keys", "scans")
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []
-        #: All entries in order, until the next write; kept because lists of whole kinds come again and again.
-        self.ordered: list[Entry] | None = None
+        #: Prefix -> its entries in order, until the next write; kept because the same lists come again and again.
+        self.scans: dict[str, list[Entry]] = {}
 
     def span(self, prefix: str) -> tuple[int, int]:
         """Where the keys that start with the prefix stand. Its last character is a slash, and "0" is the one after that."""
         return bisect_left(self.keys, prefix), bisect_left(self.keys, prefix[:-1] + "0")
 
-    def scan(self) -> list[Entry]:
-        if self.ordered is None:
-            self.ordered = list(map(self.entries.__getitem__, self.keys))
-        return self.ordered
+    def scan(self, prefix: str) -> list[Entry]:
+        found = self.scans.get(prefix)
+        if found is None:
+            first, end = self.span(prefix)
+            found = self.scans[prefix] = list(map(self.entries.__getitem__, self.keys[first:end]))
+            if len(self.scans) > SCANS_KEPT:
+                del self.scans[next(iter(self.scans))]
+        return found
 
 
 class Index:
@@ -58,7 +65,7 @@ class Index:
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket()
-        bucket.ordered = None
+        bucket.scans.clear()
         if event.previous:
             self.size_bytes -= len(event.previous.value)
         if event.deleted:
@@ -74,15 +81,9 @@ class Index:
 
     def scan(self, prefix: str) -> Sequence[Entry]:
         if prefix == "/":
-            return [entry for _, bucket in sorted(self._buckets.items()) for entry in bucket.scan()]
-        name = bucket_of(prefix)
-        bucket = self._buckets.get(name)
-        if not bucket:
-            return []
-        if name == prefix:
-            return bucket.scan()
-        first, end = bucket.span(prefix)
-        return list(map(bucket.entries.__getitem__, bucket.keys[first:end]))
+            return [entry for name, bucket in sorted(self._buckets.items()) for entry in bucket.scan(name)]
+        bucket = self._buckets.get(bucket_of(prefix))
+        return bucket.scan(prefix) if bucket else []
 
     def count(self, prefix: str) -> int:
         if prefix == "/":

@@ -190,11 +190,12 @@ class TestScans:
 
     async def test_a_scan_that_was_returned_never_changes(self, store: Store) -> None:
         entry = await store.create("/pods/a/a", text("v"))
-        before = store.scan("/pods/")
+        before, before_in_a = store.scan("/pods/"), store.scan("/pods/a/")
         await store.create("/pods/a/b", text("v"))
         await store.delete("/pods/a/a", text("v"), entry.revision)
-        assert list(before) == [entry]
-        assert [e.key for e in store.scan("/pods/")] == ["/pods/a/b"]
+        assert list(before) == list(before_in_a) == [entry]
+        for prefix in ("/pods/", "/pods/a/"):
+            assert [e.key for e in store.scan(prefix)] == ["/pods/a/b"]
 
     async def test_a_scan_at_an_earlier_revision_shows_what_was_then(self, store: Store) -> None:
         a = await store.create("/pods/a/a", text("a1"))

@@ -1,6 +1,8 @@
 """GET of a collection: a join of the stored bytes between a head and a tail."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import orjson
@@ -51,20 +53,19 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
 
 def joined(head: bytes, values: list[bytes]) -> Reply:
     """A list's answer: the head, the values with commas between, the end. A long one is never in memory as a whole."""
-    size = len(head) + sum(map(len, values)) + max(0, len(values) - 1) + len(_END)
+    ends = list(accumulate(map(len, values), initial=0))
+    size = len(head) + ends[-1] + max(0, len(values) - 1) + len(_END)
     if size <= WRITE_PIECE_BYTES:
         return Reply(200, b"".join((head, b",".join(values), _END)))
-    return Reply(200, b"", pieces=_pieces(head, values), length=size)
+    return Reply(200, b"", pieces=_pieces(head, values, ends), length=size)
 
 
-def _pieces(head: bytes, values: list[bytes]) -> Iterator[bytes]:
+def _pieces(head: bytes, values: list[bytes], ends: list[int]) -> Iterator[bytes]:
+    """At least one value a piece, and no more once it has WRITE_PIECE_BYTES. `ends[i]`: what comes before value i."""
     start, count = 0, len(values)
     before = head
     while start < count:
-        end, size = start, 0
-        while end < count and size <= WRITE_PIECE_BYTES:
-            size += len(values[end])
-            end += 1
+        end = min(bisect_right(ends, ends[start] + WRITE_PIECE_BYTES), count)
         piece = values[start:end]
         piece[0] = before + piece[0]
         if end == count:
