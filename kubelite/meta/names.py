@@ -7,6 +7,7 @@ Source: apimachinery pkg/util/validation, pkg/api/validation and apiserver pkg/s
 
 import random
 import re
+from functools import lru_cache
 
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
@@ -134,8 +135,9 @@ def path_segment(value: str, prefix: bool = False) -> list[str]:
     return [f"may not contain '{part}'" for part in ("/", "%") if part in value]
 
 
-def qualified_name(value: str) -> list[str]:
-    """Faults of a label's, annotation's or extended resource's key: `[subdomain/]name`."""
+@lru_cache(maxsize=8192)
+def qualified_name(value: str) -> tuple[str, ...]:
+    """Faults of a label's, annotation's or extended resource's key: `[subdomain/]name`. They repeat without end."""
     prefix, slash, name = value.rpartition("/")
     expected = format_faults(
         "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
@@ -145,7 +147,7 @@ def qualified_name(value: str) -> list[str]:
         "123-abc",
     )
     if "/" in prefix:
-        return [f"a qualified name {expected} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        return (f"a qualified name {expected} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",)
     faults = []
     if slash:
         if not prefix:
@@ -158,10 +160,11 @@ def qualified_name(value: str) -> list[str]:
         faults.append(f"name part {too_long(LABEL_MAX)}")
     if not _is_qualified(name):
         faults.append(f"name part {expected}")
-    return faults
+    return tuple(faults)
 
 
-def label_value(value: str) -> list[str]:
+@lru_cache(maxsize=8192)
+def label_value(value: str) -> tuple[str, ...]:
     faults = [too_long(LABEL_MAX)] if len(value) > LABEL_MAX else []
     if value and not _is_qualified(value):
         faults.append(
@@ -174,7 +177,7 @@ def label_value(value: str) -> list[str]:
                 "12345",
             )
         )
-    return faults
+    return tuple(faults)
 
 
 def config_key(value: str) -> list[str]:

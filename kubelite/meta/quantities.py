@@ -51,6 +51,7 @@ def _parsed(text: str) -> tuple[int, str]:
     return (-nanos if sign == "-" else nanos), form
 
 
+@lru_cache(maxsize=16384)
 def parse(text: str | int | float) -> Fraction:
     """The exact number that a quantity names, such as Fraction(1, 10) for `100m`.
 

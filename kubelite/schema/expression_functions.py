@@ -8,7 +8,7 @@ Source: https://kubernetes.io/docs/reference/using-api/cel/; apiserver pkg/cel/l
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -338,7 +338,7 @@ def _is_valid(make: Callable[[str], Any]) -> Callable[[str], bool]:
 
 # Formats.
 
-_FORMATS: dict[str, Callable[[str], list[str]]] = {
+_FORMATS: dict[str, Callable[[str], Sequence[str]]] = {
     "dns1123Label": names.dns1123_label,
     "dns1123Subdomain": names.dns1123_subdomain,
     "dns1035Label": names.dns1035_label,
@@ -355,7 +355,7 @@ def _named_format(name: str) -> Any:
 
 
 def _validate(form: _Value, text: str) -> Any:
-    found = _FORMATS[form["format"]](text)
+    found = [*_FORMATS[form["format"]](text)]
     return _optional(found, bool(found))
 
 

@@ -22,7 +22,7 @@ def test_a_subdomain_with_capitals_gets_the_text_of_the_api() -> None:
 
 @pytest.mark.parametrize("value", ["app", "example.com/app", "A_b.c-1"])
 def test_label_keys_may_have_one_prefix(value: str) -> None:
-    assert names.qualified_name(value) == []
+    assert names.qualified_name(value) == ()
 
 
 @pytest.mark.parametrize("value", ["", "/app", "a/b/c", "-a", "A.B/c", "a" * 64])
@@ -31,7 +31,7 @@ def test_faulty_label_keys_are_found(value: str) -> None:
 
 
 def test_label_values_may_be_empty_and_not_end_with_a_dash() -> None:
-    assert names.label_value("") == []
+    assert names.label_value("") == ()
     assert names.label_value("a-")
 
 

@@ -18,7 +18,7 @@ def invalid_if(faults: Iterable[str], path: str, value: Any) -> list[Cause]:
     return [errors.invalid(path, value, fault) for fault in faults]
 
 
-def named(value: str, path: str, check: Callable[[str], list[str]] = names.dns1123_label) -> list[Cause]:
+def named(value: str, path: str, check: Callable[[str], Iterable[str]] = names.dns1123_label) -> list[Cause]:
     """A required name of a form."""
     return invalid_if(check(value), path, value) if value else [errors.required(path)]
 
@@ -75,7 +75,7 @@ def quantity(value: Any, path: str) -> list[Cause]:
         amount = quantities.parse(str(value))
     except ValueError as e:
         return [errors.invalid(path, value, str(e))]
-    return [errors.invalid(path, value, NON_NEGATIVE)] if amount < 0 else []
+    return [errors.invalid(path, value, NON_NEGATIVE)] if amount.numerator < 0 else []
 
 
 def immutable(new: Any, old: Any, path: str) -> list[Cause]:

@@ -1,11 +1,9 @@
 """ObjectMeta: the checks that every kind's objects go through.
 
-Keys and values of labels repeat without end, so their faults are cached.
 Source: apimachinery pkg/api/validation/objectmeta.go and pkg/apis/meta/v1/validation, v0.34.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from kubelite.meta import errors, names
@@ -20,9 +18,6 @@ IMMUTABLE = "field is immutable"
 
 #: name_faults(name, is_prefix) -> the texts of what is wrong.
 NameFaults: TypeAlias = Callable[[str, bool], Sequence[str]]
-
-_qualified = lru_cache(maxsize=8192)(names.qualified_name)
-_label_value = lru_cache(maxsize=8192)(names.label_value)
 
 
 def _masked(name: str, prefix: bool) -> str:
@@ -102,7 +97,7 @@ def _common(meta: Obj, causes: list[Cause]) -> None:
         size = 0
         for key, value in annotations.items():
             size += len(key) + len(value)
-            faults = _qualified(key.lower())
+            faults = names.qualified_name(key.lower())
             if faults:
                 causes += [errors.invalid("metadata.annotations", key, text) for text in faults]
         if size > ANNOTATIONS_MAX_BYTES // 4 and _bytes(annotations) > ANNOTATIONS_MAX_BYTES:
@@ -124,17 +119,17 @@ _STANDARD_FINALIZERS = frozenset(("kubernetes", ORPHAN, FOREGROUND))
 
 def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -> None:
     for key, value in labels.items():
-        faults = _qualified(key)
+        faults = names.qualified_name(key)
         if faults:
             causes += [errors.invalid(path, key, text) for text in faults]
-        faults = _label_value(value)
+        faults = names.label_value(value)
         if faults:
             causes += [errors.invalid(path, value, text) for text in faults]
 
 
 def validate_finalizers(finalizers: Sequence[str], causes: list[Cause], custom: bool = False) -> None:
     for name in finalizers:
-        causes += [errors.invalid("metadata.finalizers", name, text) for text in _qualified(name)]
+        causes += [errors.invalid("metadata.finalizers", name, text) for text in names.qualified_name(name)]
     for index, name in enumerate(() if custom else finalizers):
         if "/" not in name and name not in _STANDARD_FINALIZERS:
             text = "name is neither a standard finalizer name nor is it fully qualified"
