@@ -17,33 +17,41 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a default in brackets is text
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 token_app = typer.Typer(help="Tokens with which nodes join.", no_args_is_help=True)
 image_app = typer.Typer(help="Images of this machine's container runtime.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(image_app, name="image")
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where everything is kept. [default: /var/lib/kubelite as root]")
-]
-Port = Annotated[int | None, typer.Option("--https-port", help="The API's port. [default: 6443]")]
-GrpcPort = Annotated[int | None, typer.Option("--grpc-port", help="The nodes' port. [default: the one after the API's]")]
-Bind = Annotated[str | None, typer.Option("--bind", help="The address to listen on. [default: 0.0.0.0]")]
-Advertise = Annotated[str | None, typer.Option("--advertise-address", help="Where others reach this server.")]
-Runtime = Annotated[str | None, typer.Option("--runtime", help="auto, containerd, docker, cri or fake. [default: auto]")]
-Endpoint = Annotated[str | None, typer.Option("--runtime-endpoint", help="A runtime that runs already, by its socket.")]
-NodeName = Annotated[str | None, typer.Option("--node-name", help="This node's name. [default: the host's]")]
-ClusterCidr = Annotated[str | None, typer.Option("--cluster-cidr", help="The pods' network. [default: 10.244.0.0/16]")]
-ServiceCidr = Annotated[str | None, typer.Option("--service-cidr", help="The services' network. [default: 10.96.0.0/16]")]
+
+def _option(name: str, metavar: str, text: str, default: str = "") -> Any:
+    """An option whose default is that of the settings, and told here."""
+    return typer.Option(name, metavar=metavar, help=f"{text} [default: {default}]" if default else text)
+
+
+DataDir = Annotated[Path | None, _option("--data-dir", "DIR", "Where everything is kept.", "/var/lib/kubelite as root")]
+Port = Annotated[int | None, _option("--https-port", "PORT", "The API's port.", "6443")]
+GrpcPort = Annotated[int | None, _option("--grpc-port", "PORT", "The nodes' port.", "the one after the API's")]
+Bind = Annotated[str | None, _option("--bind", "ADDRESS", "The address to listen on.", "0.0.0.0")]
+Advertise = Annotated[str | None, _option("--advertise-address", "ADDRESS", "Where others reach this server.", "found out")]
+Runtime = Annotated[str | None, _option("--runtime", "NAME", "auto, containerd, docker, cri or fake.", "auto")]
+Endpoint = Annotated[str | None, _option("--runtime-endpoint", "SOCKET", "A runtime that runs already.")]
+NodeName = Annotated[str | None, _option("--node-name", "NAME", "This node's name.", "the host's")]
+ClusterCidr = Annotated[str | None, _option("--cluster-cidr", "CIDR", "The pods' network.", "10.244.0.0/16")]
+ServiceCidr = Annotated[str | None, _option("--service-cidr", "CIDR", "The services' network.", "10.96.0.0/16")]
 Disable = Annotated[
-    list[str] | None, typer.Option("--disable", help="scheduler, controllers, dns, proxy: another takes its place.")
+    list[str] | None,
+    _option("--disable", "NAME,...", "Leaves out scheduler, controllers, dns or proxy: another takes its place."),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="A YAML file of these options' names.")]
-LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json. [default: console]")]
-LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error. [default: info]")]
-Images = Annotated[Path | None, typer.Option("--images", help="Image archives to import when the node starts.")]
-Registries = Annotated[Path | None, typer.Option("--registries", help="Registry mirrors. [default: /etc/containerd/certs.d]")]
-Nodes = Annotated[int | None, typer.Option("--nodes", help="So many simulated nodes, with --runtime fake.")]
+AgentDisable = Annotated[list[str] | None, _option("--disable", "NAME,...", "Leaves out dns or proxy: another takes its place.")]
+Config = Annotated[Path | None, _option("--config", "FILE", "A YAML file of these options' names.")]
+LogFormat = Annotated[str | None, _option("--log-format", "FORM", "console or json.", "console")]
+LogLevel = Annotated[str | None, _option("--log-level", "LEVEL", "debug, info, warning or error.", "info")]
+Images = Annotated[Path | None, _option("--images", "PATH", "An image archive, or a directory of them, to import at the start.")]
+Registries = Annotated[Path | None, _option("--registries", "DIR", "Registry mirrors.", "/etc/containerd/certs.d")]
+Nodes = Annotated[int | None, _option("--nodes", "N", "So many simulated nodes, with --runtime fake.", "1")]
 
 
 @app.command()
@@ -60,22 +68,24 @@ def server(
     log_format: LogFormat = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Runs the control plane: API server, scheduler, controllers."""
+    """Runs the control plane.
+
+    That is the API server, the scheduler and the controllers, in one process."""
     _run("server", locals())
 
 
 @app.command()
 def agent(
-    server: Annotated[str | None, typer.Option("--server", help="The server: https://HOST:PORT.")] = None,
-    token: Annotated[str | None, typer.Option("--token", help="From `kubelite token create`.")] = None,
-    ca_hash: Annotated[str | None, typer.Option("--ca-hash", help="The server's CA, where the token doesn't say.")] = None,
+    server: Annotated[str | None, _option("--server", "URL", "The server: https://HOST:PORT.")] = None,
+    token: Annotated[str | None, _option("--token", "TOKEN", "From `kubelite token create`.")] = None,
+    ca_hash: Annotated[str | None, _option("--ca-hash", "HASH", "The server's CA, where the token doesn't say.")] = None,
     data_dir: DataDir = None,
     node_name: NodeName = None,
     runtime: Runtime = None,
     runtime_endpoint: Endpoint = None,
     registries_dir: Registries = None,
     images: Images = None,
-    disable: Disable = None,
+    disable: AgentDisable = None,
     config: Config = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
@@ -104,17 +114,21 @@ def up(
     log_format: LogFormat = None,
     log_level: LogLevel = None,
 ) -> None:
-    """Runs a whole cluster here: the control plane and a node, in one process."""
+    """Runs a whole cluster here.
+
+    The control plane and a node, in one process."""
     _run("up", locals())
 
 
 @token_app.command("create")
 def token_create(
-    ttl: Annotated[str, typer.Option(help="How long it can be used: 30m, 24h, 0 for ever.")] = "24h",
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    ttl: Annotated[str, _option("--ttl", "TIME", "How long it can be used: 30m, 24h, 0 for ever.", "24h")] = "24h",
+    description: Annotated[str, _option("--description", "TEXT", "What it is for.")] = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Prints a new token; its last line is what `kubelite agent --token` takes."""
+    """Prints a new token.
+
+    Its last line is what `kubelite agent --token` takes."""
     _admin("create_token", data_dir, ttl, description)
 
 
@@ -125,19 +139,23 @@ def token_list(data_dir: DataDir = None) -> None:
 
 
 @token_app.command("revoke")
-def token_revoke(token: str, data_dir: DataDir = None) -> None:
-    """Takes a token back, by its id (the part before the dot)."""
+def token_revoke(token: Annotated[str, typer.Argument(metavar="TOKEN")], data_dir: DataDir = None) -> None:
+    """Takes a token back.
+
+    It is named by its id, the part before the dot, or as a whole."""
     _admin("revoke_token", data_dir, token)
 
 
 @image_app.command("import")
 def image_import(
-    archive: Annotated[list[Path], typer.Argument(help="OCI or Docker archives.")],
+    archive: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="OCI or Docker archives.")],
     data_dir: DataDir = None,
     runtime: Runtime = None,
     runtime_endpoint: Endpoint = None,
 ) -> None:
-    """Brings images from archives into this machine's runtime; no registry is needed."""
+    """Brings images from archives into the runtime.
+
+    No registry is needed."""
     from kubelite.cli import images
 
     _guarded(images.import_archives, archive, _settings({"data_dir": data_dir, **_runtime(runtime, runtime_endpoint)}))
@@ -153,7 +171,9 @@ def image_list(data_dir: DataDir = None, runtime: Runtime = None, runtime_endpoi
 
 @app.command()
 def kubeconfig(data_dir: DataDir = None) -> None:
-    """Prints the administrator's kubeconfig: kubelite kubeconfig > ~/.kube/config."""
+    """Prints the administrator's kubeconfig.
+
+    For example: kubelite kubeconfig > ~/.kube/config"""
     from kubelite.cli import tokens
 
     _guarded(tokens.print_kubeconfig, _settings({"data_dir": data_dir}))
@@ -161,7 +181,9 @@ def kubeconfig(data_dir: DataDir = None) -> None:
 
 @app.command()
 def check(data_dir: DataDir = None) -> None:
-    """Says what this machine lacks for each runtime and for networking, and the command that mends it."""
+    """Says what this machine lacks to run containers.
+
+    For each runtime and for networking, and the command that mends it."""
     from kubelite.cli import machine
 
     raise typer.Exit(machine.check(_settings({"data_dir": data_dir})))
@@ -172,7 +194,9 @@ def reset(
     data_dir: DataDir = None,
     yes: Annotated[bool, typer.Option("--yes", help="Does not ask.")] = False,
 ) -> None:
-    """Ends what a node left running here (containers, its containerd, its network) and removes its data."""
+    """Removes a node's containers and its data.
+
+    Ends what a node left running here (containers, its containerd, its network) and removes its data directory."""
     from kubelite.cli import machine
 
     settings = _settings({"data_dir": data_dir})
@@ -183,7 +207,9 @@ def reset(
 
 @app.command()
 def version() -> None:
-    """Prints the versions of kubelite and of the Kubernetes API it serves."""
+    """Prints the versions.
+
+    Of kubelite and of the Kubernetes API that it serves; `kubelite --version` does the same."""
     from kubelite.cli import quick
 
     quick.print_version()

@@ -100,7 +100,7 @@ def choose(settings: Settings, data_dir: Path) -> Chosen:
             if name == "fake":
                 log.warning("no_container_runtime", using="fake: pods are simulated and nothing is run", tried=tried)
             else:
-                log.info("runtime_chosen", runtime=name, tried=tried or None)
+                log.info("runtime_chosen", runtime=name, **({"tried": tried} if tried else {}))
             return Chosen(name, backend(wanted))
         tried[name] = "; ".join(lacking)
     raise SettingsError(f"there is no container runtime here: {tried}; run `kubelite check`")
