@@ -1,32 +1,51 @@
-"""`python -m tests.differential record [FILE ...]` records the answers of the API server that KUBELITE_ORACLE names;
-`python -m tests.differential compare [FILE ...]` prints what differs. FILE is the name of a corpus file, without .yaml."""
+"""Compares kubelite with a real API server.
 
+`python -m tests.differential record [FILE ...]` records the answers of the API server that KUBELITE_ORACLE names;
+`python -m tests.differential compare [FILE ...]` prints what differs from the recorded ones;
+`python -m tests.differential explore [--most N] [--seed N] [FILE[/KIND] ...]` tries values at and beyond the edges in every field
+of the corpus' objects, on both servers, and prints what differs. FILE is the name of a corpus file, without .yaml.
+"""
+
+import argparse
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from tests.differential import answers, corpus, differences, recorded, servers
+from tests.differential import answers, corpus, differences, exploring, recorded, servers
+from tests.differential.exploring import brief
 
 
-def main(command: str, names: list[str]) -> int:
-    files = [file for file in corpus.files() if not names or file.stem in names]
-    if command == "record":
-        oracle = os.environ.get("KUBELITE_ORACLE")
-        if not oracle:
-            print("set KUBELITE_ORACLE to the kubeconfig of a Kubernetes 1.34.3 API server", file=sys.stderr)
-            return 2
-        server = servers.Server(Path(oracle))
-        for file in files:
-            found = answers.collect(server, corpus.cases(file))
-            recorded.write(file, found)
-            print(f"{file.stem}: {len(found)} answers")
-        return 0
-    if command == "compare":
+def main(words: list[str]) -> int:
+    cli = argparse.ArgumentParser(
+        prog="python -m tests.differential", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    cli.add_argument("command", choices=("record", "compare", "explore"))
+    cli.add_argument("names", nargs="*", metavar="FILE[/KIND]")
+    cli.add_argument("--most", type=int, default=1_000_000, help="explore: so many changes of each kind, chosen by chance")
+    cli.add_argument("--seed", type=int, default=0, help="explore: another one chooses others")
+    args = cli.parse_args(words)
+    wanted = {name.partition("/")[0] for name in args.names}
+    files = [file for file in corpus.files() if not wanted or file.stem in wanted]
+    oracle = os.environ.get("KUBELITE_ORACLE")
+    if args.command == "compare":
         return _compare(files)
-    print(__doc__, file=sys.stderr)
-    return 2
+    if not oracle:
+        print("set KUBELITE_ORACLE to the kubeconfig of a Kubernetes 1.34.3 API server", file=sys.stderr)
+        return 2
+    real = servers.Server(Path(oracle))
+    if args.command == "record":
+        return _record(real, files)
+    labels = {name.partition("/")[2] for name in args.names} - {""}
+    return _explore(real, files, labels, args.most, args.seed)
+
+
+def _record(server: servers.Server, files: list[Path]) -> int:
+    for file in files:
+        found = answers.collect(server, corpus.cases(file))
+        recorded.write(file, found)
+        print(f"{file.stem}: {len(found)} answers")
+    return 0
 
 
 def _compare(files: list[Path]) -> int:
@@ -42,16 +61,24 @@ def _compare(files: list[Path]) -> int:
                     bad += 1
                     print(case)
                     if case in real and (real[case].get("code"), "object" in real[case]) != (answer["code"], "object" in answer):
-                        lines = [f"there: {_brief(real[case])}", f"here:  {_brief(answer)}"]
+                        lines = [f"there: {brief(real[case])}", f"here:  {brief(answer)}"]
                     print(*(f"    {line}" for line in lines if len(lines) == 1 or not line.startswith("message: ")), sep="\n")
     print(f"{total} cases, {bad} differ")
     return int(bad > 0)
 
 
-def _brief(answer: dict[str, Any]) -> str:
-    causes = " | ".join(f"{cause.get('field', '')}: {cause.get('message')}" for cause in answer.get("causes", ()))
-    return f"{answer['code']} {answer.get('reason', '')} {causes or answer.get('message') or answer.get('text', '')}"
+def _explore(real: servers.Server, files: list[Path], labels: set[str], most: int, seed: int) -> int:
+    bad = total = 0
+    with tempfile.TemporaryDirectory() as directory, servers.kubelite(Path(directory)) as ours:
+        for file in files:
+            for label, tried, found in exploring.explore(real, ours, file, labels, most, seed):
+                bad, total = bad + len(found), total + tried
+                for mode, name, lines in found:
+                    print(f"{label}: {mode}: {name}", *(f"    {line}" for line in lines), sep="\n")
+                print(f"{label}: {tried} changes, {len(found)} differ", *exploring.summary(found), sep="\n", flush=True)
+    print(f"{total} changes, {bad} differ")
+    return int(bad > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

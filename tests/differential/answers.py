@@ -26,28 +26,30 @@ _DROPPED = ("uid", "resourceVersion", "creationTimestamp", "selfLink")
 def collect(server: Server, cases: Sequence[Case]) -> dict[str, Any]:
     """Sends the cases of one file in order; the normalized answers by the cases' ids."""
     namespace = "d" + "".join(random.choices(string.ascii_lowercase, k=7))
-    _prepare(server, namespace)
+    prepare(server, namespace)
     bodies: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for case in cases:
-        sent, headers = _body(case, bodies, namespace)
-        answer = _settled(server, case, case.path.replace("{ns}", namespace), sent, headers)
+        sent, _ = _body(case, bodies, namespace)
+        answer = send(server, case, bodies, namespace)
         bodies[case.id] = answer.body
         found[case.id] = normalized(answer, namespace, _generated_name(sent), case.keep == "managed")
     return found
 
 
-def _settled(server: Server, case: Case, path: str, sent: bytes | None, headers: Mapping[str, str]) -> Answer:
-    """The answer; to a case that waits, the first one in which the object's definition is served."""
+def send(server: Server, case: Case, bodies: Mapping[str, Any], namespace: str) -> Answer:
+    """The answer to a case, `bodies` the answers before it by their cases' ids. To one that waits, the first answer in which
+    the object's definition is served."""
+    sent, headers = _body(case, bodies, namespace)
     end = time.monotonic() + SETTLE_LIMIT_S
     while True:
-        answer = server.send(case.method, path, sent, headers)
+        answer = server.send(case.method, case.path.replace("{ns}", namespace), sent, headers)
         if not case.waits or time.monotonic() > end or '"type": "Established"' in json.dumps(answer.body):
             return answer
         time.sleep(0.1)
 
 
-def _prepare(server: Server, namespace: str) -> None:
+def prepare(server: Server, namespace: str) -> None:
     """A namespace with the service account that pods run as."""
     headers = {"Content-Type": "application/json"}
     made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
