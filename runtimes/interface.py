@@ -107,7 +107,6 @@ class Resources:
     memory_limit_bytes: int = 0
     memory_swap_limit_bytes: int = 0
     oom_score_adj: int = 0
-    pids_limit: int = 0
     hugepages: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
 """What goes up: statuses, events, heartbeats, in the order that they matter, only the newest status of each pod.
 
 A status is kept until its pod is gone: a session that breaks loses nothing, since the next one sends all of them again and the
-server writes only what differs. Events are best effort: beyond a bound the oldest are dropped and counted.
+server writes only what differs. Events are best effort: beyond a bound the oldest are dropped, and the log says how many.
 """
 
 import asyncio
@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import AsyncGenerator
 
 import orjson
+import structlog
 
 from kubelite.meta.types import Obj
 from kubelite.rpc import node_pb2 as pb
+
+log = structlog.get_logger()
 
 EVENT_LIMIT = 1000
 
@@ -27,7 +30,7 @@ class Outbox:
         self._events: deque[Obj] = deque(maxlen=EVENT_LIMIT)
         self._others: deque[pb.FromNode] = deque()
         self._wake = asyncio.Event()
-        self.dropped_events = 0
+        self._dropped_events = 0
 
     def pod(self, pod: Obj, status: Obj, terminated: bool) -> None:
         meta = pod["metadata"]
@@ -53,7 +56,7 @@ class Outbox:
 
     def event(self, event: Obj) -> None:
         if len(self._events) == EVENT_LIMIT:
-            self.dropped_events += 1
+            self._dropped_events += 1
         self._events.append(event)
         self._wake.set()
 
@@ -88,6 +91,9 @@ class Outbox:
             uid = next(iter(self._unsent))
             del self._unsent[uid]
             return self._pods[uid]
+        if self._dropped_events:
+            log.warning("events_dropped", count=self._dropped_events, limit=EVENT_LIMIT)
+            self._dropped_events = 0
         if self._events:
             return pb.FromNode(event=pb.EventReport(event_json=orjson.dumps(self._events.popleft())))
         return None

@@ -52,7 +52,6 @@ class DnsServer:
         self.ready = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
-        self.queries = 0
 
     def changed(self, resource: str, old: Obj | None, new: Obj | None) -> None:
         self.zone.changed(resource, old, new)
@@ -115,7 +114,6 @@ class DnsServer:
 
     def answer_nowait(self, message: bytes, *, stream: bool = False) -> bytes | None:
         """The answer where it needs nobody else; None for a query that is to be forwarded, empty bytes for what deserves none."""
-        self.queries += 1
         try:
             query = dnswire.parse_query(message)
         except FormatFault:
