@@ -62,10 +62,10 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: list[bytes] = []
-        self._users: dict[str, tuple[tuple[str, ...], bytes]] = {}
+        self._users: dict[str, tuple[User, bytes]] = {}
         self._second = 0
         self._second_text = b""
-        self.dropped = 0
+        self._dropped = 0
 
     def record(self, request: "Request", duration_s: float) -> None:
         """Notes a request that has been answered, if it is one that is logged."""
@@ -73,22 +73,23 @@ class AuditLog:
         if request.status < 400 and info.verb in _READS and info.resource not in _SENSITIVE and not info.subresource:
             return
         if len(self._waiting) >= MAX_WAITING:
-            self.dropped += 1
+            self._dropped += 1
             return
         now = times.clock()
-        user = request.user
+        user, impersonator = request.user, request.impersonator
         uri = request.raw_path + ("?" + request.query_text if request.query_text else "")
         annotations = request.audit_annotations
         # Written by hand: a dict of it all, dumped, costs three times as much on every write's path.
         self._waiting.append(
             b'{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":%b,"stage":"ResponseComplete",'
-            b'"requestURI":%b,"verb":%b,"user":%b,"sourceIPs":[%b],"userAgent":%b,%b"responseStatus":{"metadata":{},"code":%d},'
+            b'"requestURI":%b,"verb":%b,"user":%b,%b"sourceIPs":[%b],"userAgent":%b,%b"responseStatus":{"metadata":{},"code":%d},'
             b'"requestReceivedTimestamp":"%b","stageTimestamp":"%b"%b}\n'
             % (
                 orjson.dumps(request.id),
                 orjson.dumps(uri),
                 orjson.dumps(info.verb),
-                self._user_of(user),
+                self._user_of(impersonator or user),
+                b'"impersonatedUser":%b,' % self._user_of(user) if impersonator else b"",
                 orjson.dumps(request.connection.remote),
                 orjson.dumps(request.headers.get("User-Agent", "")),
                 _object_ref(info) if info.is_resource else b"",
@@ -101,11 +102,11 @@ class AuditLog:
 
     def _user_of(self, user: "User") -> bytes:
         found = self._users.get(user.name)
-        if found is None or found[0] != user.groups:
+        if found is None or found[0] != user:
             if len(self._users) > 1024:
                 self._users.clear()
-            text = orjson.dumps({"username": user.name, "groups": list(user.groups)})
-            found = self._users[user.name] = (user.groups, text)
+            info = {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": user.extra}
+            found = self._users[user.name] = user, orjson.dumps({key: value for key, value in info.items() if value})
         return found[1]
 
     def _time(self, moment: float) -> bytes:
@@ -119,10 +120,13 @@ class AuditLog:
         try:
             while True:
                 await asyncio.sleep(FLUSH_S)
+                if self._dropped:
+                    log.warning("audit_events_dropped", count=self._dropped, limit=MAX_WAITING)
+                    self._dropped = 0
                 if self._waiting:
                     await asyncio.to_thread(self._write, self._take())
         finally:
-            self._write(self._take())
+            await asyncio.to_thread(self._write, self._take())
 
     def _take(self) -> bytes:
         data = b"".join(self._waiting)

@@ -79,7 +79,9 @@ class Chain:
             request.user = user = await self._authenticate(request)
             headers = request.headers
             if "Impersonate-User" in headers or "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
-                request.user = user = impersonated(user, headers, api.authorizer)
+                acting = impersonated(user, headers, api.authorizer)
+                if acting is not user:
+                    request.impersonator, request.user, user = user, acting, acting
 
             flow = api.fairness.classify(user, info)
             request.reply_headers += flow.headers

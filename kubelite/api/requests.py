@@ -132,6 +132,7 @@ class Request:
         "connection",
         "headers",
         "id",
+        "impersonator",
         "info",
         "kind",
         "method",
@@ -158,7 +159,10 @@ class Request:
         self.id = ""
         self.info: RequestInfo
         self.kind: Kind | None = None
+        #: Who the request is carried out as.
         self.user: User
+        #: Who really asks, where that is somebody else.
+        self.impersonator: User | None = None
         #: Head lines that every reply of this request carries (audit id, flow schema).
         self.reply_headers = b""
         self.warnings: list[str] = []
