@@ -32,6 +32,7 @@ REQUEST_TIMEOUT_S = 60.0
 AUTHENTICATION_CACHE_S = 10.0
 AUTHENTICATION_CACHE_SIZE = 4096
 
+_READING_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 _LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 _STREAMING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "portforward"))
 #: What a client without credentials may ask: whether the server lives.
@@ -64,14 +65,16 @@ class Chain:
         request.info = RequestInfo(request.method.lower(), request.path)
         seat: Level | None = None
         reply: Reply | handlers.Streamed
-        long_running = False
-        api.metrics.inflight += 1
+        underway = api.metrics.underway
+        sort = "readOnly" if request.method in _READING_METHODS else "mutating"
+        underway[sort] += 1
         try:
             request.reply_headers = b"Audit-Id: %b\r\n" % request.id.encode("ascii", "replace")
             request.info = info = parse_path(request.method, request.path, request.query)
             if long_running := is_long_running(info):
-                api.metrics.long_running += 1
-                api.metrics.inflight -= 1
+                underway[sort] -= 1
+                sort = "longRunning"
+                underway[sort] += 1
                 connection.cancel_on_disconnect = True
             else:
                 connection.deadline = started + REQUEST_TIMEOUT_S
@@ -118,10 +121,7 @@ class Chain:
         finally:
             if seat is not None:
                 seat.release()
-            if long_running:
-                api.metrics.long_running -= 1
-            else:
-                api.metrics.inflight -= 1
+            underway[sort] -= 1
         try:
             if isinstance(reply, Reply):
                 if request.status:

@@ -58,6 +58,11 @@ class Nodes:
         self.cluster = cluster
         self.ready = asyncio.Event()
 
+    @property
+    def connected(self) -> int:
+        """How many nodes have a session."""
+        return len(self._sessions)
+
     async def run(self) -> None:
         """Follows the informers until cancelled."""
         await self._desired.wait_synced()

@@ -71,8 +71,8 @@ class Scheduler:
         self._all_informers = informers
         self._budgets = informers.of("poddisruptionbudgets.policy")
         self._own_recorder = recorder is None
-        self._recorder = recorder or EventRecorder(client, name)
-        self._writer = Writer(client, informers, self._recorder, name)
+        self.recorder = recorder or EventRecorder(client, name)
+        self._writer = Writer(client, informers, self.recorder, name)
         self._clock = clock
         self.cluster = self._new_cluster()
         #: Set while it follows the cluster and places pods.
@@ -95,7 +95,7 @@ class Scheduler:
         try:
             async with asyncio.TaskGroup() as group:
                 if self._own_recorder:
-                    group.create_task(self._recorder.run(), name="scheduler-events")
+                    group.create_task(self.recorder.run(), name="scheduler-events")
                 self.ready.set()
                 await self._loop(group)
         finally:

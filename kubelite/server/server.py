@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -36,7 +37,7 @@ from kubelite.registry.conversions import Ask
 from kubelite.registry.registry import Registry
 from kubelite.registry.registry import Settings as RegistrySettings
 from kubelite.schema import builtin
-from kubelite.server import addresses, bootstrap
+from kubelite.server import addresses, bootstrap, metrics
 from kubelite.server.apiservices import LocalApiServices
 from kubelite.server.identity import Identity
 from kubelite.server.services import ClusterServices
@@ -88,6 +89,7 @@ class Server:
         self.advertise = addresses.advertised(settings.bind, settings.advertise_address)
         self.port = settings.https_port
         self.identity = Identity(settings, self.advertise, self._lookup)
+        self._recorders: dict[str, EventRecorder] = {}
         self.api: Api
 
     @property
@@ -181,7 +183,9 @@ class Server:
         api.health.add("store", self._store_problem)
         api.health.add("informer-sync", self._unsynced, ready_only=True)
         api.health.add("start", lambda: None if self.ready.is_set() else "not all parts have started", ready_only=True)
-        api.metrics.add_source("kubelite_store", self.store.statistics)
+        api.metrics.add_source(partial(metrics.of_registry, self.registry))
+        api.metrics.add_source(partial(metrics.of_fairness, api.fairness))
+        api.metrics.add_source(partial(metrics.of_events, self._recorders))
         return api
 
     def _build_admission(self) -> Admission:
@@ -214,6 +218,8 @@ class Server:
         )
         events = EventRecorder(client, "controllers")
         controllers = Controllers(Environment(client, self.informers, events, self.kinds, settings))
+        self.api.metrics.add_source(partial(metrics.of_controllers, controllers))
+        self._recorders["controllers"] = events
         self._supervisor.run("controllers", controllers.run())
 
     def _start_scheduler(self) -> None:
@@ -222,6 +228,8 @@ class Server:
         from kubelite.scheduler.scheduler import Scheduler
 
         scheduler = Scheduler(self.client.as_user(LOOPBACK, "kube-scheduler"), self.informers)
+        self.api.metrics.add_source(partial(metrics.of_scheduler, scheduler))
+        self._recorders["scheduler"] = scheduler.recorder
         self._supervisor.run("scheduler", scheduler.run())
         self.api.health.add(
             "scheduler", lambda: None if scheduler.ready.is_set() else "its informers are not synced", ready_only=True
@@ -249,6 +257,7 @@ class Server:
             ca_pem=self.identity.authority.certificate_pem,
         )
         self.api.nodes = self.nodes
+        self.api.metrics.add_source(partial(metrics.of_nodes, self.nodes))
         self._start_aggregation()
         self._supervisor.run("nodes", self.nodes.run())
         await self._start_grpc()

@@ -1,6 +1,8 @@
 """Discovery, OpenAPI, health and metrics as clients read them."""
 
 import pytest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
@@ -110,11 +112,45 @@ async def test_health_is_told_check_by_check(http, endpoint):
     assert (await http.get(f"/{endpoint}/nonsense")).status == 404
 
 
+def families_of(body: bytes) -> dict[str, Metric]:
+    """A scrape's metrics by name, parsed as Prometheus parses them."""
+    found = [*text_string_to_metric_families(body.decode())]
+    assert len({family.name for family in found}) == len(found), "a metric is described twice"
+    return {family.name: family for family in found}
+
+
 async def test_metrics_count_requests_by_resource(http):
     await http.get("/api/v1/nodes")
-    text = (await http.get("/metrics")).body.decode()
-    assert 'apiserver_request_total{code="200",verb="LIST",group="",version="v1",resource="nodes",subresource=""}' in text
-    assert "process_resident_memory_bytes" in text
+    answer = await http.get("/metrics")
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = families_of(answer.body)
+    labels = {"verb": "LIST", "group": "", "version": "v1", "resource": "nodes", "subresource": "", "scope": "cluster"}
+    labels["component"] = "apiserver"
+    requests = [s for s in families["apiserver_request"].samples if s.labels == {**labels, "code": "200"}]
+    assert [(s.name, s.value >= 1) for s in requests] == [("apiserver_request_total", True)]
+    durations = [s for s in families["apiserver_request_duration_seconds"].samples if labels.items() <= s.labels.items()]
+    below = [s.value for s in durations if s.name.endswith("_bucket")]
+    assert below == sorted(below)
+    assert below[-1] == next(s.value for s in durations if s.name.endswith("_count")) >= 1
+
+
+async def test_metrics_show_every_part(http):
+    families = families_of((await http.get("/metrics")).body)
+
+    def value(metric: str, /, **labels: str) -> float:
+        return next(s.value for s in families[metric].samples if s.labels == labels)
+
+    assert value("kubelite_store_writable") == 1
+    assert value("kubelite_store_writes") > 0
+    assert value("apiserver_storage_objects", resource="nodes") == 1
+    assert value("apiserver_flowcontrol_current_limit_seats", priority_level="workload-high") > 0
+    assert sum(s.value for s in families["workqueue_adds"].samples) > 0
+    assert value("workqueue_depth", name="namespace-controller") == 0
+    assert value("scheduler_cache_size", type="nodes") == 1
+    assert value("scheduler_pending_pods", queue="unschedulable") == 0
+    assert value("kubelite_events_dropped", component="controllers") == 0
+    assert value("kubelite_node_sessions") == 1
+    assert value("process_resident_memory_bytes") > 0
 
 
 async def test_cve_2020_8552_metrics_have_no_labels_of_a_clients_making(http):

@@ -1,6 +1,8 @@
 """What is not a resource: discovery, health, version, OpenAPI, metrics, the issuer's documents."""
 
+import asyncio
 import platform
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import orjson
@@ -37,7 +39,7 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | St
         # For a machine that joins and knows nothing but this address; what it says is verified by the CA later.
         return Reply(200, orjson.dumps({"nodePort": api.node_port}))
     if path == "/metrics":
-        return Reply(200, api.metrics.exposition(), b"text/plain; version=0.0.4; charset=utf-8")
+        return await _metrics(api)
     if path == "/.well-known/openid-configuration":
         return Reply(200, orjson.dumps(api.issuer.openid_configuration(f"{api.address}/openid/v1/jwks")))
     if path == "/openid/v1/jwks":
@@ -45,6 +47,12 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | St
     if path == "/":
         return Reply(200, orjson.dumps({"paths": _paths(api)}, option=orjson.OPT_INDENT_2))
     return NOT_FOUND
+
+
+async def _metrics(api: "Api") -> Reply:
+    exposition = await asyncio.to_thread(import_module, "kubelite.api.exposition")
+    text = await asyncio.to_thread(exposition.text, exposition.taken(api.metrics))
+    return Reply(200, text, exposition.CONTENT_TYPE)
 
 
 def _discovery(api: "Api", request: Request) -> Reply:
