@@ -176,7 +176,7 @@ def _check_depth(value: Any) -> None:
 def _parse_json_slowly(body: bytes, reason: orjson.JSONDecodeError) -> Any:
     """What orjson refuses and Go takes (text that is not Unicode), or the error in Go's words."""
     text = body.decode("utf-8", "replace")
-    if "ecursion" in str(reason):
+    if "ecursion" in str(reason) or "depth" in str(reason):  # the words of older and of newer versions
         raise _unreadable("invalid character '{' exceeded max depth")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -296,6 +296,8 @@ def repeated_yaml_keys(body: bytes) -> list[str]:
 def _yaml_fault(e: Exception) -> str:
     """What is wrong with a YAML text, as the real server's parser says it. It counts lines from 0, but not the scanner's."""
     problem, problem_mark, context_mark = (getattr(e, name, None) for name in ("problem", "problem_mark", "context_mark"))
+    if problem is not None and "nesting depth" in problem:  # the parser looks ahead, and may meet its own limit before ours
+        return "exceeded max depth"
     if problem is None or problem_mark is None:
         return " ".join(str(e).split())
     line = (context_mark.line if context_mark is not None else 0) or problem_mark.line
