@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench proto images clients install clean
+.PHONY: help up test check bench proto images clients install upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,14 @@ clients: $(VENV)/.ready ## unmodified kubectl and helm for the tests, into .cach
 install: ## Debian packages that a node needs: containerd, runc, CNI plugins, nftables (as root)
 	@scripts/install
 
+upgrade: ## takes the newest versions of all dependencies and writes them down
+	@scripts/upgrade
+
 clean: ## removes the virtual environment and the caches of this checkout
 	rm -rf $(VENV) .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/.ready: pyproject.toml scripts/venv
+$(VENV)/.ready: pyproject.toml scripts/venv scripts/constraints.txt
 	@scripts/venv $(VENV)
 
-$(VENV)/.dev: pyproject.toml scripts/venv
+$(VENV)/.dev: pyproject.toml scripts/venv scripts/constraints.txt
 	@scripts/venv $(VENV) dev
