@@ -1,6 +1,6 @@
 """Metrics in Prometheus' text format. A module of its own, since the library it needs loads when somebody first scrapes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import accumulate
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from kubelite.api.metrics import BUCKETS_S, Family, Histogram, Labels, Metrics
+from kubelite.api.metrics import BUCKETS_S, Family, Histogram, Labels
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
 _BOUNDS = (*map(str, BUCKETS_S), "+Inf")
@@ -29,22 +29,16 @@ class _Taken(Collector):
         return self._metrics
 
 
-def taken(metrics: Metrics) -> CollectorRegistry:
-    """What all metrics are at this moment."""
+def taken(families: Iterable[Family], durations: Iterable[tuple[Labels, Histogram]] = ()) -> CollectorRegistry:
+    """What metrics are at this moment."""
     registry = CollectorRegistry()
-    registry.register(_Taken(_metrics(metrics)))
+    registry.register(_Taken([*map(_simple, families), *([_durations(durations)] if durations else [])]))
     return registry
 
 
-def text(registry: CollectorRegistry) -> bytes:
-    """The text of what was taken, and of the process. Takes a while: for a thread."""
-    return generate_latest(registry) + generate_latest(_process)
-
-
-def _metrics(metrics: Metrics) -> Iterator[Metric]:
-    for family in metrics.families():
-        yield _simple(family)
-    yield _durations(metrics.durations())
+def text(registry: CollectorRegistry, *, process: bool = False) -> bytes:
+    """The text of what was taken, with `process` of the process too. Takes a while: for a thread."""
+    return generate_latest(registry) + (generate_latest(_process) if process else b"")
 
 
 def _simple(family: Family) -> Metric:

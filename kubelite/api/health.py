@@ -1,7 +1,13 @@
-"""/livez, /readyz and /healthz: named checks, each served alone too, and a list of them with ?verbose."""
+"""/livez, /readyz and /healthz: named checks, each served alone too, and a list of them with ?verbose. How they went is told at
+/metrics/slis.
 
-from collections.abc import Callable
+Source: KEP-3466; component-base metrics/prometheus/slis, v1.34.
+"""
 
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from kubelite.api.metrics import Family
 from kubelite.api.requests import Query, Reply
 
 #: What is wrong, or None.
@@ -15,6 +21,9 @@ class Health:
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {"ping": lambda: None}
         self._ready_only: set[str] = set()
+        #: (name, endpoint) -> whether it was fine when it was asked last; how often it was and was not.
+        self._latest: dict[tuple[str, str], bool] = {}
+        self._outcomes: Counter[tuple[str, str, str]] = Counter()
 
     def add(self, name: str, check: Check, *, ready_only: bool = False) -> None:
         """`ready_only`: a server that fails it lives but should get no traffic yet."""
@@ -44,7 +53,7 @@ class Health:
         if only:
             if only not in names:
                 return None
-            reason = self._checks[only]()
+            reason = self._ask(only, endpoint)
             if reason is None:
                 return Reply(200, b"ok", _TEXT, _NOSNIFF)
             return Reply(500, f"internal server error: {reason}\n".encode(), _TEXT, _NOSNIFF)
@@ -53,7 +62,7 @@ class Health:
         for name in names:
             if name in excluded:
                 lines.append(f"[+]{name} excluded: ok")
-            elif self._checks[name]() is None:
+            elif self._ask(name, endpoint) is None:
                 lines.append(f"[+]{name} ok")
             else:
                 # Why is for the log and for the check's own path: anybody may read this one.
@@ -66,3 +75,16 @@ class Health:
             return Reply(200, b"ok", _TEXT, _NOSNIFF)
         lines.append(f"{endpoint} check passed\n")
         return Reply(200, "\n".join(lines).encode(), _TEXT, _NOSNIFF)
+
+    def _ask(self, name: str, endpoint: str) -> str | None:
+        reason = self._checks[name]()
+        self._latest[name, endpoint] = reason is None
+        self._outcomes[name, endpoint, "success" if reason is None else "error"] += 1
+        return reason
+
+    def families(self) -> Iterator[Family]:
+        """How the checks went, by endpoint."""
+        latest = [({"name": name, "type": endpoint}, float(fine)) for (name, endpoint), fine in self._latest.items()]
+        yield Family("kubernetes_healthcheck", "gauge", "Whether a check was fine when it was asked last.", latest)
+        outcomes = [({"name": name, "type": end, "status": how}, count) for (name, end, how), count in self._outcomes.items()]
+        yield Family("kubernetes_healthchecks", "counter", "How often a check was asked, by outcome.", outcomes)

@@ -153,6 +153,15 @@ async def test_metrics_show_every_part(http):
     assert value("process_resident_memory_bytes") > 0
 
 
+async def test_how_checks_went_is_told_apart_from_other_metrics(http):
+    await http.get("/readyz")
+    families = families_of((await http.get("/metrics/slis")).body)
+    assert families.keys() == {"kubernetes_healthcheck", "kubernetes_healthchecks"}
+    assert {"name": "store", "type": "readyz"} in [s.labels for s in families["kubernetes_healthcheck"].samples if s.value == 1]
+    counted = {"name": "store", "type": "readyz", "status": "success"}
+    assert [s.value >= 1 for s in families["kubernetes_healthchecks"].samples if s.labels == counted] == [True]
+
+
 async def test_cve_2020_8552_metrics_have_no_labels_of_a_clients_making(http):
     await http.get("/api/v1/nonsense-resource")
     await http.get("/nonsense-path")

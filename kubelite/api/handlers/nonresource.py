@@ -38,8 +38,8 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | St
     if path == "/.well-known/kubelite":
         # For a machine that joins and knows nothing but this address; what it says is verified by the CA later.
         return Reply(200, orjson.dumps({"nodePort": api.node_port}))
-    if path == "/metrics":
-        return await _metrics(api)
+    if path in ("/metrics", "/metrics/slis"):
+        return await _metrics(api, slis=path == "/metrics/slis")
     if path == "/.well-known/openid-configuration":
         return Reply(200, orjson.dumps(api.issuer.openid_configuration(f"{api.address}/openid/v1/jwks")))
     if path == "/openid/v1/jwks":
@@ -49,10 +49,11 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | St
     return NOT_FOUND
 
 
-async def _metrics(api: "Api") -> Reply:
+async def _metrics(api: "Api", *, slis: bool) -> Reply:
     exposition = await asyncio.to_thread(import_module, "kubelite.api.exposition")
-    text = await asyncio.to_thread(exposition.text, exposition.taken(api.metrics))
-    return Reply(200, text, exposition.CONTENT_TYPE)
+    sources = (api.health.families(),) if slis else (api.metrics.families(), api.metrics.durations())
+    taken = exposition.taken(*sources)
+    return Reply(200, await asyncio.to_thread(exposition.text, taken, process=not slis), exposition.CONTENT_TYPE)
 
 
 def _discovery(api: "Api", request: Request) -> Reply:
@@ -129,5 +130,5 @@ def _paths(api: "Api") -> list[str]:
     for endpoint in ("healthz", "livez", "readyz"):
         paths.append(f"/{endpoint}")
         paths += [f"/{endpoint}/{name}" for name in api.health.names(endpoint)]
-    paths += ["/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"]
+    paths += ["/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"]
     return sorted(paths)
