@@ -56,10 +56,19 @@ class Frame:
     cluster_cidrs: tuple[str, ...]
     zone: str = ""
     external_ips: bool = False
+    service_cidrs: tuple[str, ...] = ()
 
     def cidr(self, family: Family) -> str:
         """The pods' range in a family, empty where there is none."""
-        return next((c for c in self.cluster_cidrs if f"IPv{ipaddress.ip_network(c).version}" == family.name), "")
+        return _of_family(self.cluster_cidrs, family)
+
+    def service_cidr(self, family: Family) -> str:
+        """The services' range in a family, empty where there is none."""
+        return _of_family(self.service_cidrs, family)
+
+
+def _of_family(cidrs: Sequence[str], family: Family) -> str:
+    return next((cidr for cidr in cidrs if f"IPv{ipaddress.ip_network(cidr).version}" == family.name), "")
 
 
 def skeleton(frame: Frame) -> str:
@@ -89,6 +98,8 @@ def skeleton(frame: Frame) -> str:
             for f in FAMILIES
         ),
         *(f"{f.keyword} daddr @cluster_ips{f.number} reject" for f in FAMILIES),
+        # an address that no service has leads nowhere, least of all to the default route; cluster DNS has one on this node
+        *(f"{f.keyword} daddr {cidr} fib daddr type != local drop" for f in FAMILIES if (cidr := frame.service_cidr(f))),
     ]
     lines += [
         f"chain masquerade_later {{ meta mark set meta mark or {MASQUERADE_MARK}; }}",

@@ -80,9 +80,20 @@ class Inputs:
 class ServiceProxy:
     """One for each node. `changed` takes services, endpoint slices and nodes; nothing is applied before `synced`."""
 
-    def __init__(self, node_name: str, cluster_cidrs: Iterable[str] = ("10.244.0.0/16",), *, external_ips: bool = False) -> None:
+    def __init__(
+        self,
+        node_name: str,
+        cluster_cidrs: Iterable[str] = ("10.244.0.0/16",),
+        service_cidrs: Iterable[str] = (),
+        *,
+        external_ips: bool = False,
+    ) -> None:
         self._frame = rules.Frame(
-            nft.table_name("services", node_name), node_name, tuple(cluster_cidrs), external_ips=external_ips
+            nft.table_name("services", node_name),
+            node_name,
+            tuple(cluster_cidrs),
+            external_ips=external_ips,
+            service_cidrs=tuple(service_cidrs),
         )
         self._inputs = Inputs()
         self._applied: dict[Key, Rules] = {}

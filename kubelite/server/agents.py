@@ -108,7 +108,7 @@ class _Network:
                 log.warning("services_relayed_by_this_process", missing=lacking)
                 components.append(UserspaceProxy(options.node_name))
             else:
-                components.append(ServiceProxy(options.node_name, cidrs))
+                components.append(ServiceProxy(options.node_name, cidrs, (cluster.service_cidr,)))
         if self._settings.is_enabled("dns") and cluster.dns_address:
             owned = (cluster.cluster_cidr, cluster.service_cidr)
             components.append(DnsServer(cluster.dns_address, cluster.cluster_domain, cidrs=owned))

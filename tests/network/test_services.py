@@ -48,7 +48,7 @@ class Proxied:
 
 @pytest.fixture
 async def proxy(net: Topology) -> AsyncIterator[Proxied]:
-    made = ServiceProxy("n1", external_ips=True)
+    made = ServiceProxy("n1", service_cidrs=("10.96.0.0/16",), external_ips=True)
     made.synced()
     task = asyncio.create_task(made.run())
     yield Proxied(made)
@@ -95,6 +95,22 @@ async def test_service_without_endpoints_refuses_at_once(net: Topology, proxy: P
     for where, host, port in (("client", VIP, 80), ("", VIP, 80), ("outside", "192.0.2.1", 30080), ("client", VIP, 81)):
         with pytest.raises(ConnectionRefusedError):
             await net.ask(where, host, port)
+
+
+async def test_an_address_that_no_service_has_leads_nowhere(net: Topology, proxy: Proxied) -> None:
+    net.pod("client")
+    await proxy.tell(service("web", VIP))
+    unknown, beyond, dns = "10.96.0.99", "10.97.0.99", "10.96.0.10"
+    for address in (unknown, beyond):
+        net.own("outside", address)
+    async with net.serving("outside", 80):
+        assert (await net.ask("client", beyond, 80))[0] == "outside", "the default route leads there"
+        for where in ("client", ""):
+            with pytest.raises(TimeoutError):
+                await net.ask(where, unknown, 80, timeout_s=0.5)
+    net.own("", dns)
+    async with net.serving("", 53):
+        assert (await net.ask("client", dns, 53))[0] == ""
 
 
 async def test_deleted_service_leaves_nothing(net: Topology, proxy: Proxied) -> None:

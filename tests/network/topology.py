@@ -69,6 +69,10 @@ class Topology:
         ip("-n", inside, "route", "add", "default", "via", "10.244.0.1")
         return address
 
+    def own(self, where: str, address: str) -> None:
+        """Gives a pod's namespace, "outside" or the node (empty) one more address."""
+        ip(*(("-n", self._paths[where]) if where else ()), "address", "add", f"{address}/32", "dev", "lo")
+
     def route(self, where: str, destination: str, gateway: str) -> None:
         """Sends a destination to a gateway, even the loopback range, as an attacker would."""
         full = self._paths[where]
