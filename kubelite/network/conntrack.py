@@ -12,7 +12,8 @@ from kubelite.network import nft
 
 log = structlog.get_logger(__name__)
 
-Udp = Mapping[tuple[str, int], frozenset[str]]
+Socket = tuple[str, int]
+Udp = Mapping[Socket, frozenset[Socket]]
 
 _NOTHING_DELETED = 1
 
@@ -22,8 +23,8 @@ async def forget_stale(was: Udp, now: Udp) -> None:
     for (address, port), before in was.items():
         after = now.get((address, port), frozenset())
         match = ["-p", "udp", "--dport", str(port), *(["--orig-dst", address] if address else [])]
-        for endpoint in before - after:
-            await _delete(*match, "--dst-nat", endpoint)
+        for endpoint, endpoint_port in before - after:
+            await _delete(*match, "--dst-nat", endpoint, "--reply-port-src", str(endpoint_port))
     for (address, port), after in now.items():
         if after and not was.get((address, port)):
             await _delete("-p", "udp", "--dport", str(port), *(["--orig-dst", address] if address else []))

@@ -43,8 +43,8 @@ class Rules:
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sets: dict[str, str] = field(default_factory=dict)
     elements: dict[tuple[str, str], str] = field(default_factory=dict)
-    #: UDP: (address, port) that clients use -> endpoint addresses; address empty for node ports. For conntrack.
-    udp: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
+    #: UDP: (address, port) that clients use -> (address, port) of its endpoints; no address for node ports. For conntrack.
+    udp: dict[tuple[str, int], frozenset[tuple[str, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _port(rules: Rules, service: Obj, slices: Sequence[Obj], frame: Frame, famil
         target = f"goto svc{key}"
     _expose(rules, family, protocol, cluster_ip, port["port"], target)
     if protocol == "udp":
-        rules.udp[cluster_ip, port["port"]] = frozenset(b.address for b in choice.cluster)
+        rules.udp[cluster_ip, port["port"]] = frozenset((b.address, b.port) for b in choice.cluster)
 
     externals = [ip for ip in (spec.get("externalIPs") or () if frame.external_ips else ()) if _family(ip) == family]
     balancers = [
@@ -207,7 +207,7 @@ def _port(rules: Rules, service: Obj, slices: Sequence[Obj], frame: Frame, famil
         kind = "node_ports" if target.startswith("goto ext") else "refused_ports"
         rules.elements[f"{kind}{family.number}", f"{protocol} . {node_port}"] = target
     if protocol == "udp":
-        used = frozenset(b.address for b in choice.external)
+        used = frozenset((b.address, b.port) for b in choice.external)
         rules.udp.update({(address, port["port"]): used for address in (*externals, *balancers)})
         if node_port:
             rules.udp["", node_port] = used

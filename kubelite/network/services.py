@@ -294,4 +294,4 @@ def _is_proxied(service: Obj) -> bool:
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName" or spec.get("clusterIP") in (None, "", "None"):
         return False
-    return _OTHER_PROXY not in (service["metadata"].get("labels") or {})
+    return not {_OTHER_PROXY, _HEADLESS} & (service["metadata"].get("labels") or {}).keys()

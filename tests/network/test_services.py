@@ -113,6 +113,18 @@ async def test_an_address_that_no_service_has_leads_nowhere(net: Topology, proxy
         assert (await net.ask("client", dns, 53))[0] == ""
 
 
+@pytest.mark.parametrize("label", ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"])
+async def test_a_service_whose_label_says_so_is_left_alone(net: Topology, proxy: Proxied, label: str) -> None:
+    net.pod("client")
+    web = service("web", VIP)
+    await proxy.tell(web, endpoint_slice("web", endpoint(net.pod("a"))))
+    async with net.serving("a", 8080):
+        assert (await net.ask("client", VIP, 80))[0] == "a"
+        await proxy.tell({**web, "metadata": {**web["metadata"], "labels": {label: "x"}}})
+        with pytest.raises(TimeoutError):
+            await net.ask("client", VIP, 80, timeout_s=0.5)
+
+
 async def test_deleted_service_leaves_nothing(net: Topology, proxy: Proxied) -> None:
     a = net.pod("a")
     web, other = service("web", VIP, sessionAffinity="ClientIP"), service("other", "10.96.0.21")
@@ -258,19 +270,22 @@ async def test_udp_client_that_keeps_its_port_follows_to_the_new_endpoint(net: T
     there = [{"name": "dns", "port": 5353, "protocol": "UDP"}]
     await proxy.tell(service("names", VIP, ports=ports), endpoint_slice("names", endpoint(a), ports=there))
     loop = asyncio.get_running_loop()
-    servers = {name: net.socket(name, socket.SOCK_DGRAM) for name in ("a", "b")}
+    servers = {(name, port): net.socket(name, socket.SOCK_DGRAM) for name, port in (("a", 5353), ("b", 5353), ("b", 5454))}
     client = net.socket("client", socket.SOCK_DGRAM)
     for made in (client, *servers.values()):
         made.setblocking(False)
-    for made in servers.values():
-        made.bind(("0.0.0.0", 5353))
+    for (_, port), made in servers.items():
+        made.bind(("0.0.0.0", port))
     client.connect((VIP, 53))
     async with asyncio.timeout(30):
         await loop.sock_sendall(client, b"1")
-        assert (await loop.sock_recvfrom(servers["a"], 10))[0] == b"1"
+        assert (await loop.sock_recvfrom(servers["a", 5353], 10))[0] == b"1"
         await proxy.tell(endpoint_slice("names", endpoint(b), ports=there))
         await loop.sock_sendall(client, b"2")
-        assert (await loop.sock_recvfrom(servers["b"], 10))[0] == b"2"
+        assert (await loop.sock_recvfrom(servers["b", 5353], 10))[0] == b"2"
+        await proxy.tell(endpoint_slice("names", endpoint(b), ports=[{**there[0], "port": 5454}]))
+        await loop.sock_sendall(client, b"3")
+        assert (await loop.sock_recvfrom(servers["b", 5454], 10))[0] == b"3"
     for made in (client, *servers.values()):
         made.close()
 
