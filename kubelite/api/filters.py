@@ -17,7 +17,7 @@ from kubelite.api.impersonation import impersonated
 from kubelite.api.requests import Reply, Request, RequestInfo, parse_path, warning_lines
 from kubelite.auth.authorizers import require
 from kubelite.auth.contract import Access, Credentials
-from kubelite.meta import errors
+from kubelite.meta import errors, times
 from kubelite.meta.errors import ApiError
 from kubelite.meta.users import ANONYMOUS, MASTERS_GROUP, UNAUTHENTICATED_GROUP, User
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 60.0
+TIMED_OUT = "Timeout: request did not complete within requested timeout - context deadline exceeded"
 #: How long an authentication holds without being asked for again.
 AUTHENTICATION_CACHE_S = 10.0
 AUTHENTICATION_CACHE_SIZE = 4096
@@ -42,6 +43,22 @@ _ANONYMOUS_USER = User(ANONYMOUS, (UNAUTHENTICATED_GROUP,))
 
 def is_long_running(info: RequestInfo) -> bool:
     return info.is_resource and (info.verb == "watch" or info.subresource in _LONG_RUNNING_SUBRESOURCES)
+
+
+def timeout_of(request: Request) -> float:
+    """The seconds that a request may take: what it asks for, and no more than any.
+
+    Raises:
+        BadRequest: it asks for something that is no length of time.
+    """
+    if "timeout=" not in request.query_text:
+        return REQUEST_TIMEOUT_S
+    text = request.query.get("timeout", [""])[0]
+    try:
+        wanted = times.parse_go_duration(text) if text else 0.0
+    except ValueError as e:
+        raise errors.BadRequest(f"invalid timeout specified in the request URL - {e}") from e
+    return wanted if 0 < wanted < REQUEST_TIMEOUT_S else REQUEST_TIMEOUT_S
 
 
 class Chain:
@@ -77,7 +94,7 @@ class Chain:
                 underway[sort] += 1
                 connection.cancel_on_disconnect = True
             else:
-                connection.deadline = started + REQUEST_TIMEOUT_S
+                connection.deadline = started + timeout_of(request)
 
             request.user = user = await self._authenticate(request)
             headers = request.headers
@@ -112,7 +129,7 @@ class Chain:
             assert task is not None
             task.uncancel()
             connection.timed_out = False
-            reply = failure(errors.Timeout(f"Timeout: request did not complete within {REQUEST_TIMEOUT_S:g}s"))
+            reply = failure(errors.Timeout(TIMED_OUT))
         except Disconnected:
             raise
         except Exception as e:

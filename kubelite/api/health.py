@@ -83,7 +83,10 @@ class Health:
         return reason
 
     def families(self) -> Iterator[Family]:
-        """How the checks went, by endpoint."""
+        """How the checks go, by endpoint: asked now, and as they went before."""
+        for endpoint in ("healthz", "livez", "readyz"):
+            for name in self.names(endpoint):
+                self._ask(name, endpoint)
         latest = [({"name": name, "type": endpoint}, float(fine)) for (name, endpoint), fine in self._latest.items()]
         yield Family("kubernetes_healthcheck", "gauge", "Whether a check was fine when it was asked last.", latest)
         outcomes = [({"name": name, "type": end, "status": how}, count) for (name, end, how), count in self._outcomes.items()]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kubelite.api.requests import PathError, parse_path, parse_query
+from kubelite.api import filters
+from kubelite.api.requests import PathError, Request, parse_path, parse_query
 from kubelite.meta.errors import BadRequest
 
 CASES = [
@@ -57,3 +58,15 @@ def test_the_legacy_watch_prefix_needs_a_resource():
 def test_cve_2020_8552_a_query_has_a_bounded_number_of_fields():
     with pytest.raises(BadRequest):
         parse_query("&".join(f"a{i}=1" for i in range(300)))
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("", 60), ("0s", 60), ("1s", 1), ("1m30s", 60), ("500ms", 0.5), ("-1s", 60)])
+async def test_a_request_may_ask_for_less_time(given, seconds):
+    request = Request(None, "GET", f"/api/v1/pods?timeoutSeconds=5&timeout={given}", {}, None)
+    assert filters.timeout_of(request) == seconds
+
+
+async def test_a_timeout_that_is_no_time_is_refused(http):
+    answer = await http.get("/api/v1/pods?timeout=soon")
+    assert (answer.status, answer.json["reason"]) == (400, "BadRequest")
+    assert answer.json["message"] == 'invalid timeout specified in the request URL - time: invalid duration "soon"'
