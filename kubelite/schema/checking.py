@@ -81,22 +81,32 @@ def unknown_fields(structure: Structure, obj: Obj) -> list[str]:
 
 
 def without_nulls(value: Any, structure: Structure | None = None) -> Any:
-    """A copy without the keys whose value is null; it shares what has none. With the structure, the nulls of maps of texts are
-    empty texts, as for a decoder into Go's types: `data: {a: }` in YAML is a key without a value."""
+    """A copy without the fields whose value is null; it shares what has none. With the structure, a null in a map or a list is
+    the zero of what that holds, as for a decoder into Go's types: `data: {a: }` in YAML is a key with an empty text."""
     if isinstance(value, dict):
         if all(item is not None and not isinstance(item, dict | list) for item in value.values()):
             return value
-        rest = structure.additional_properties if structure is not None else None
-        empty = "" if rest is not None and rest.type == "string" else None
         if structure is None:
             return {key: without_nulls(item) for key, item in value.items() if item is not None}
-        below = structure.properties
-        made = ((key, empty if item is None else without_nulls(item, below.get(key, rest))) for key, item in value.items())
+        below, rest = structure.properties, structure.additional_properties
+        zero = _zero(rest)
+        made = ((key, zero if item is None else without_nulls(item, below.get(key, rest))) for key, item in value.items())
         return {key: item for key, item in made if item is not None}
     if isinstance(value, list):
         items = structure.items if structure is not None else None
-        return [without_nulls(item, items) for item in value]
+        zero = _zero(items)
+        return [zero if item is None else without_nulls(item, items) for item in value]
     return value
+
+
+_ZEROS: Mapping[str, Any] = {"string": "", "integer": 0, "boolean": False, "object": {}}
+
+
+def _zero(structure: Structure | None) -> Any:
+    """What Go's decoder makes of a null that stands for a whole value, None where that is nothing."""
+    if structure is None or structure.format == "date-time":
+        return None
+    return 0 if structure.quantity or structure.format == "int-or-string" else _ZEROS.get(structure.type)
 
 
 def _unknown(structure: Structure, value: Any, path: str, found: list[str]) -> None:
@@ -164,16 +174,15 @@ def _walk(name: str, value: Mapping[str, Any], path: str, stack: tuple[str, ...]
         here = (*stack, key)
         if field.is_map:
             if not isinstance(item, dict):
-                raise _mismatch(name, here, item, _go_type(field))
+                raise _mismatch(name, here, item, field.go_type)
             for inner_key, inner in item.items():
                 if field.wrapped:
-                    if not isinstance(inner, list):
-                        raise _mismatch(name, here, inner, "[]string")
+                    _texts(name, field, inner, here)
                 elif inner is not None:
                     _value(name, field, inner, f"{below}.{inner_key}", here, found)
         elif field.is_list:
             if not isinstance(item, list):
-                raise _mismatch(name, here, item, _go_type(field))
+                raise _mismatch(name, here, item, field.go_type)
             for position, inner in enumerate(item):
                 if inner is not None:
                     _value(name, field, inner, f"{below}[{position}]", here, found)
@@ -182,10 +191,10 @@ def _walk(name: str, value: Mapping[str, Any], path: str, stack: tuple[str, ...]
 
 
 def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[str, ...], found: list[str]) -> None:
-    kind = field.type
+    kind, go_type = field.type, field.go_item_type if field.is_list or field.is_map else field.go_type
     if field.is_message:
         if not isinstance(value, dict):
-            raise _mismatch(name, stack, value, _short(kind))
+            raise _mismatch(name, stack, value, go_type)
         if kind != "apiextensions.v1.JSONSchemaProps":
             _walk(kind, value, path, stack, found)
         return
@@ -201,7 +210,7 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
             fits = isinstance(value, int | float) and not isinstance(value, bool)
         case "IntOrString":
             whole = isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31
-            fits, kind = isinstance(value, str) or whole, "int32"
+            fits, go_type = isinstance(value, str) or whole, "int32"
         case "FieldsV1" | "RawExtension":
             fits = isinstance(value, dict)
         case "Quantity":
@@ -219,7 +228,7 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
                 raise _Mismatch(str(e)) from None
             fits = True
         case "Time" | "MicroTime":
-            fits, kind = False, "string"
+            fits, go_type = False, "string"
         case "bytes":
             fits = isinstance(value, str)
             if fits:
@@ -230,7 +239,16 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
         case _:
             fits = True
     if not fits:
-        raise _mismatch(name, stack, value, {"double": "float64", "bytes": "[]uint8"}.get(kind, kind))
+        raise _mismatch(name, stack, value, go_type)
+
+
+def _texts(name: str, field: facts.Field, value: Any, stack: tuple[str, ...]) -> None:
+    """A list of texts that is a map's value."""
+    if not isinstance(value, list):
+        raise _mismatch(name, stack, value, field.go_item_type)
+    for item in value:
+        if not isinstance(item, str):
+            raise _mismatch(name, stack, item, "string")
 
 
 def _mismatch(name: str, stack: tuple[str, ...], value: Any, go_type: str) -> _Mismatch:
@@ -240,17 +258,6 @@ def _mismatch(name: str, stack: tuple[str, ...], value: Any, go_type: str) -> _M
     return _Mismatch(
         f"json: cannot unmarshal {seen} into Go struct field {name.rpartition('.')[2]}.{'.'.join(stack)} of type {go_type}"
     )
-
-
-def _short(name: str) -> str:
-    return ".".join(name.rsplit(".", 2)[-2:])
-
-
-def _go_type(field: facts.Field) -> str:
-    go_type = {"double": "float64", "bytes": "[]uint8", "Quantity": "resource.Quantity"}.get(field.type, field.type)
-    if field.is_message:
-        go_type = _short(field.type)
-    return f"map[string]{go_type}" if field.is_map else f"[]{go_type}"
 
 
 def json_type(value: Any) -> str:

@@ -26,6 +26,16 @@ SPECIAL = frozenset(
 )
 _TYPE_META = "TypeMeta"
 SCALARS = frozenset(("string", "int32", "int64", "bool", "double", "bytes"))
+_GO_TYPES = {
+    "double": "float64",
+    "bytes": "[]uint8",
+    "Quantity": "resource.Quantity",
+    "Time": "v1.Time",
+    "MicroTime": "v1.MicroTime",
+    "FieldsV1": "v1.FieldsV1",
+    "IntOrString": "intstr.IntOrString",
+    "RawExtension": "runtime.RawExtension",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,8 @@ class Field:
     """One field. `type` is a scalar, a special type, or the name of another type's line.
 
     A pointer's zero differs from its absence; `always` fields are written even when they are zero; an `inline` field's own
-    fields stand in the parent's JSON; a `wrapped` list travels in a protobuf message of its own.
+    fields stand in the parent's JSON; a `wrapped` list travels in a protobuf message of its own. `printed` is what Go calls its
+    type, where that isn't plain from the rest.
     """
 
     name: str
@@ -45,10 +56,27 @@ class Field:
     is_map: bool
     wrapped: bool
     inline: bool
+    printed: str
 
     @property
     def is_message(self) -> bool:
         return self.type not in SCALARS and self.type not in SPECIAL
+
+    @property
+    def go_type(self) -> str:
+        """What Go calls the field's type, as errors of decoding print it: `v1.SecretType`, `[]string`."""
+        container = ("map[string]" if self.is_map else "") + ("[]" if self.is_list else "")
+        return self.printed or f"{container}{self._plain_go_type}"
+
+    @property
+    def go_item_type(self) -> str:
+        """What Go calls the type of a list's items or of a map's values."""
+        _, bracket, item = self.go_type.partition("]")
+        return item if bracket else self._plain_go_type
+
+    @property
+    def _plain_go_type(self) -> str:
+        return _GO_TYPES.get(self.type) or ".".join(self.type.rsplit(".", 2)[-2:])
 
 
 def name_of(definition: str) -> str:
@@ -90,6 +118,7 @@ def json_fields(name: str) -> dict[str, Field]:
 def _field(text: str) -> Field:
     name, _, rest = text.partition("=")
     number, _, described = rest.partition(":")
+    described, _, printed = described.partition("@")
     kind = described.rstrip("?!*%&^")
     flags = described[len(kind) :]
     return Field(
@@ -102,6 +131,7 @@ def _field(text: str) -> Field:
         is_map="%" in flags,
         wrapped="&" in flags,
         inline="^" in flags,
+        printed=printed,
     )
 
 

@@ -1,5 +1,6 @@
 // Prints the facts of the wire of Kubernetes' API types: for every type that the served kinds reach, a line with its name and
 // its fields, each NAME=NUMBER:TYPE and flags. kubelite/schema/facts.txt is its output; scripts/wirefacts/run makes it.
+// Where Go's name of the field's type isn't plain from that, it follows after @; errors of decoding tell it.
 //
 // TYPE is string, int, bool, double, bytes, a name of another line, or a special one (Quantity, Time, ...). Flags:
 // ? a pointer, so that zero differs from absent; ! written even when it is zero; * a list; % a map from strings;
@@ -112,6 +113,32 @@ func describe(t reflect.Type) (string, string) {
 	return typeOf(t), ""
 }
 
+// What Go prints for the type of a field of which only the kubelite name and the flags are known.
+func plain(name, flags string) string {
+	switch name {
+	case "double":
+		name = "float64"
+	case "bytes":
+		name = "[]uint8"
+	case "Quantity":
+		name = "resource.Quantity"
+	case "IntOrString":
+		name = "intstr.IntOrString"
+	case "RawExtension":
+		name = "runtime.RawExtension"
+	default:
+		if special := strings.ToUpper(name[:1]) == name[:1]; special {
+			name = "v1." + name
+		} else if parts := strings.Split(name, "."); len(parts) == 3 {
+			name = parts[1] + "." + parts[2]
+		}
+	}
+	if strings.Contains(flags, "%") {
+		return "map[string]" + strings.Repeat("[]", strings.Count(flags, "&")) + name
+	}
+	return strings.Repeat("[]", strings.Count(flags, "*")+strings.Count(flags, "&")) + name
+}
+
 func visit(t reflect.Type) {
 	if _, ok := lines[short(t)]; ok {
 		return
@@ -143,7 +170,11 @@ func visit(t reflect.Type) {
 		} else if !omit || (f.Type.Kind() == reflect.Struct && !strings.Contains(jsonTag, "omitzero")) {
 			flags += "!"
 		}
-		fields = append(fields, jsonName+"="+number+":"+name+flags)
+		described := jsonName + "=" + number + ":" + name + flags
+		if printed := strings.TrimLeft(f.Type.String(), "*"); printed != plain(name, flags) {
+			described += "@" + printed
+		}
+		fields = append(fields, described)
 	}
 	lines[short(t)] = strings.Join(append([]string{short(t)}, fields...), " ")
 }

@@ -118,10 +118,12 @@ def _status(body: dict[str, Any]) -> dict[str, Any]:
     details.pop("uid", None)
     given = [{**cause, "message": _text(cause.get("message", ""))} for cause in details.pop("causes", None) or []]
     causes = [json.loads(text) for text in sorted({json.dumps(cause, sort_keys=True) for cause in given})]
-    message = _text(body.get("message", ""))
+    message = body.get("message", "")
     if len(given) > 1 and message.endswith("]"):
         only = f"{causes[0].get('field', '')}: {causes[0]['message']}"
         message = message.partition("[")[0] + (only if len(causes) == 1 else "[...]")
+    else:
+        message = _text(message)
     status = {"status": body.get("status"), "reason": body.get("reason", ""), "message": message}
     if details:
         status["details"] = details

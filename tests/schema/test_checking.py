@@ -43,6 +43,31 @@ def test_unknown_fields_are_named_by_their_paths() -> None:
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         ),
         ("secrets", {"data": {"a": "!"}}, "illegal base64 data at input byte 0"),
+        (
+            "secrets",
+            {"type": 5},
+            "json: cannot unmarshal number into Go struct field Secret.type of type v1.SecretType",
+        ),
+        (
+            "namespaces",
+            {"spec": {"finalizers": {}}},
+            "json: cannot unmarshal object into Go struct field NamespaceSpec.spec.finalizers of type []v1.FinalizerName",
+        ),
+        (
+            "namespaces",
+            {"spec": {"finalizers": [5]}},
+            "json: cannot unmarshal number into Go struct field NamespaceSpec.spec.finalizers of type v1.FinalizerName",
+        ),
+        (
+            "resourcequotas",
+            {"spec": {"hard": []}},
+            "json: cannot unmarshal array into Go struct field ResourceQuotaSpec.spec.hard of type v1.ResourceList",
+        ),
+        (
+            "certificatesigningrequests.certificates.k8s.io",
+            {"spec": {"extra": {"a": [5]}}},
+            "json: cannot unmarshal number into Go struct field CertificateSigningRequestSpec.spec.extra of type string",
+        ),
     ],
 )
 def test_wrong_types_are_refused_in_the_words_of_the_decoder(resource: str, obj: Any, detail: str) -> None:
@@ -73,6 +98,15 @@ def test_normal_objects_have_no_zero_values_and_all_fields_that_are_always_writt
         },
         "status": {},
     }
+
+
+def test_nulls_in_maps_and_lists_are_the_zeros_of_what_those_hold() -> None:
+    quota = {"metadata": {"finalizers": [None], "labels": {"a": None}}, "spec": {"hard": {"pods": None}, "scopes": None}}
+    assert checking.without_nulls(quota, of("resourcequotas")) == {
+        "metadata": {"finalizers": [""], "labels": {"a": ""}},
+        "spec": {"hard": {"pods": 0}},
+    }
+    assert checking.without_nulls({"spec": {"limits": [None]}}, of("limitranges")) == {"spec": {"limits": [{}]}}
 
 
 def test_every_built_in_kind_has_a_model_that_takes_an_empty_object() -> None:
