@@ -202,9 +202,12 @@ def _prepare(write: Write, new: Obj, old: Obj) -> None:
     if not meta.get("uid"):
         meta["uid"] = old_meta["uid"]
     _restore(meta, old_meta, "creationTimestamp")
-    _restore(meta, old_meta, "deletionTimestamp")
-    _restore(meta, old_meta, "deletionGracePeriodSeconds")
-    causes = metadata.validate_update(meta, old_meta, kind.custom)
+    if "deletionTimestamp" in old_meta:
+        meta["deletionTimestamp"] = old_meta["deletionTimestamp"]
+    if "deletionGracePeriodSeconds" in old_meta:
+        meta.setdefault("deletionGracePeriodSeconds", old_meta["deletionGracePeriodSeconds"])
+    name_faults = strategy.name_faults if strategy.update_checks_names and not request.subresource else None
+    causes = metadata.validate_update(meta, old_meta, name_faults, strategy.qualified_finalizers)
     specific = strategy.validate_update(request, new, old)
     causes += specific
     if kind.custom or (not request.subresource and new.get("spec", _ABSENT) != old.get("spec")):

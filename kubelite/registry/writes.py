@@ -135,7 +135,7 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
         strategy.prepare_create(request, obj)
         causes = strategy.validate(request, obj)
         causes += structural.validate(kind, obj, None, causes)
-        causes = metadata.validate(meta, kind.namespaced, strategy.name_faults, kind.custom) + causes
+        causes = metadata.validate(meta, kind.namespaced, strategy.name_faults, strategy.qualified_finalizers) + causes
         write.refuse(request.name, causes)
         write.options.warnings += strategy.warnings(request, obj, None)
         await registry.admission.validate(write.attributes("CREATE", obj, None))

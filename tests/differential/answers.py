@@ -160,7 +160,7 @@ def _object(value: Any, managed: bool) -> Any:
     if not isinstance(value, dict):
         return value
     made = {key: _object(item, managed) for key, item in value.items() if key not in _ALLOCATED and item not in (None, [])}
-    if made.get("kind") == "CustomResourceDefinition":
+    if made.get("kind") in ("CustomResourceDefinition", "FlowSchema"):
         made.pop("status", None)  # a controller's, some moments later in Kubernetes
     if made.get("kind") == "CertificateSigningRequest":
         for field in ("username", "uid", "groups", "extra"):  # who the servers' administrators are

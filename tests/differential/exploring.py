@@ -118,7 +118,12 @@ def _case(kind: Mapping[str, Any], mode: str, change: mutations.Change) -> Case:
 
 
 def _answer(server: Server, case: Case, made: Any, namespace: str) -> dict[str, Any]:
-    return answers.normalized(answers.send(server, case, {"made": made}, namespace), namespace)
+    answer = answers.send(server, case, {"made": made}, namespace)
+    if case.base and answer.code == 409:  # perhaps a controller within the server has changed the object
+        path = case.path.partition("?")[0].removesuffix("/status")
+        made |= answers.send(server, Case("read", "GET", path), {}, namespace).body
+        answer = answers.send(server, case, {"made": made}, namespace)
+    return answers.normalized(answer, namespace)
 
 
 def brief(answer: Mapping[str, Any]) -> str:

@@ -57,6 +57,12 @@ class Strategy:
     initial_status: ClassVar[Obj | None] = None
     #: Top-level fields that only subresources change.
     has_status = False
+    #: A write of the status changes nothing else, not even labels.
+    status_keeps_metadata = False
+    #: A finalizer that is none of Kubernetes' own has a domain.
+    qualified_finalizers = True
+    #: An update looks at the form of generateName again.
+    update_checks_names = True
 
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
         """What is wrong with a name (or, with `prefix`, a generateName)."""
@@ -94,10 +100,13 @@ class Strategy:
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
     def prepare_status(self, request: Request, new: Obj, old: Obj) -> None:
-        """Only the status changes, and labels and annotations."""
+        """Only the status changes, and for most kinds labels and annotations."""
         for field in old.keys() | new.keys():
             if field not in ("metadata", "status", "apiVersion", "kind"):
                 keep(new, old, field)
+        if self.status_keeps_metadata:
+            for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+                keep(new["metadata"], old["metadata"], field)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         """What is wrong with a new object beyond its metadata and its structure."""
@@ -147,6 +156,7 @@ class CustomStrategy(Strategy):
 
     allow_unconditional_update = False
     has_generation = True
+    qualified_finalizers = False
 
     def begin_create(self, request: Request, obj: Obj) -> Finish | None:
         if request.registry.custom_kinds.is_terminating(request.kind):

@@ -242,6 +242,7 @@ class EventStrategy(Strategy):
     allow_create_on_update = True
     fault_group = ""  # events of both groups are the core group's within
     orphaning = "unsupported"
+    update_checks_names = False
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         is_core = request.kind.group == ""
@@ -250,6 +251,15 @@ class EventStrategy(Strategy):
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         is_core = request.kind.group == ""
         return events.check(new, is_core) + ([] if is_core else events.check_update_strictly(new, old))
+
+
+class CoreEventStrategy(EventStrategy):
+    """Events through the core group, whose metadata nobody looks at closely."""
+
+    qualified_finalizers = False
+
+    def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
+        return metadata.path_segment_faults(name, prefix)
 
 
 class LimitRangeStrategy(Strategy):
@@ -265,6 +275,7 @@ class ServiceAccountStrategy(Strategy):
 
 class ResourceQuotaStrategy(Strategy):
     returns_deleted = True
+    update_checks_names = False
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
@@ -279,6 +290,7 @@ class ResourceQuotaStrategy(Strategy):
 
 class PodTemplateStrategy(Strategy):
     returns_deleted = True
+    update_checks_names = False
     has_generation = True
     generation_paths = ("template",)
 

@@ -54,6 +54,8 @@ class BindingStrategy(RoleStrategy):
 class LeaseStrategy(Strategy):
     allow_create_on_update = True
     allow_unconditional_update = False
+    qualified_finalizers = False
+    update_checks_names = False
 
     def normalize(self, obj: Obj) -> None:
         """The fields of coordinated leader election are alpha in 1.34 (KEP-4355) and not kept."""
@@ -75,6 +77,7 @@ class LeaseStrategy(Strategy):
 class RuntimeClassStrategy(Strategy):
     allow_create_on_update = True
     allow_unconditional_update = False
+    qualified_finalizers = False
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return nodes.check_runtime_class(obj)
@@ -87,6 +90,7 @@ class RuntimeClassStrategy(Strategy):
 
 class DisruptionBudgetStrategy(Strategy):
     allow_unconditional_update = False
+    qualified_finalizers = False
     has_status = True
     has_generation = True
     initial_status: ClassVar[Obj | None] = {
@@ -95,6 +99,9 @@ class DisruptionBudgetStrategy(Strategy):
         "disruptionsAllowed": 0,
         "expectedPods": 0,
     }
+
+    def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
+        return metadata.path_segment_faults(name, prefix)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_disruption_budget(obj)
@@ -107,6 +114,7 @@ class DisruptionBudgetStrategy(Strategy):
 
 class AutoscalerStrategy(Strategy):
     has_status = True
+    update_checks_names = False
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return autoscaling.check_autoscaler(obj)
@@ -165,6 +173,7 @@ class WebhookStrategy(Strategy):
     """Webhook configurations."""
 
     allow_unconditional_update = False
+    qualified_finalizers = False
     has_generation = True
     generation_paths = ("webhooks",)
 
@@ -176,6 +185,8 @@ class PolicyStrategy(Strategy):
     """Admission policies."""
 
     allow_unconditional_update = False
+    qualified_finalizers = False
+    status_keeps_metadata = True
     has_status = True
     has_generation = True
     initial_status: ClassVar[Obj | None] = {}
@@ -186,6 +197,7 @@ class PolicyStrategy(Strategy):
 
 class PolicyBindingStrategy(Strategy):
     allow_unconditional_update = False
+    qualified_finalizers = False
     has_generation = True
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
@@ -196,6 +208,7 @@ class FlowStrategy(Strategy):
     """FlowSchemas."""
 
     has_status = True
+    status_keeps_metadata = True
     has_generation = True
     initial_status: ClassVar[Obj | None] = {}
 
@@ -234,6 +247,7 @@ class EndpointSliceStrategy(Strategy):
 
 
 class PriorityClassStrategy(Strategy):
+    update_checks_names = False
     has_generation = True
     generation_paths = ()
 
@@ -308,6 +322,7 @@ class DriverStrategy(Strategy):
     """CSIDrivers: a generation from the first change on."""
 
     returns_deleted = True
+    update_checks_names = False
     allow_unconditional_update = False
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
@@ -328,6 +343,7 @@ class AttachmentStrategy(Strategy):
     """VolumeAttachments."""
 
     returns_deleted = True
+    status_keeps_metadata = True
     allow_unconditional_update = False
     has_status = True
     initial_status: ClassVar[Obj | None] = {"attached": False}
@@ -341,6 +357,7 @@ class AttachmentStrategy(Strategy):
 
 class ResourceClaimStrategy(Strategy):
     returns_deleted = True
+    status_keeps_metadata = True
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
@@ -375,6 +392,7 @@ class SliceStrategy(Strategy):
     """ResourceSlices."""
 
     returns_deleted = True
+    update_checks_names = False
     has_generation = True
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
@@ -442,6 +460,8 @@ class ServiceCidrStrategy(Strategy):
     """ServiceCIDRs: ranges that the allocators give out of."""
 
     has_status = True
+    status_keeps_metadata = True
+    update_checks_names = False
     initial_status: ClassVar[Obj | None] = {}
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:

@@ -19,6 +19,7 @@ _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 class ServiceStrategy(Strategy):
     allow_create_on_update = True
+    update_checks_names = False
     returns_deleted = True
     has_status = True
     initial_status: ClassVar[Obj | None] = {"loadBalancer": {}}

@@ -11,7 +11,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "configmaps"): core.ConfigMapStrategy(),
     ("", "secrets"): core.SecretStrategy(),
     ("", "endpoints"): core.EndpointsStrategy(),
-    ("", "events"): core.EventStrategy(),
+    ("", "events"): core.CoreEventStrategy(),
     ("events.k8s.io", "events"): core.EventStrategy(),
     ("", "limitranges"): core.LimitRangeStrategy(),
     ("", "serviceaccounts"): core.ServiceAccountStrategy(),

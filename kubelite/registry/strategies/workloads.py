@@ -21,6 +21,7 @@ class _Templated(Strategy):
     """A kind whose spec has a pod template."""
 
     has_status = True
+    update_checks_names = False
     has_generation = True
 
     def normalize(self, obj: Obj) -> None:
@@ -28,6 +29,7 @@ class _Templated(Strategy):
 
 
 class ReplicationControllerStrategy(_Templated):
+    update_checks_names = True
     orphaning = "orphan"
     initial_status: ClassVar[Obj | None] = {"replicas": 0}
 
@@ -148,6 +150,7 @@ class ControllerRevisionStrategy(Strategy):
 
 
 class JobStrategy(_Templated):
+    update_checks_names = True
     orphaning = "orphan"
     initial_status: ClassVar[Obj | None] = {}
 
@@ -202,6 +205,7 @@ class JobStrategy(_Templated):
 
 class CronJobStrategy(Strategy):
     has_status = True
+    update_checks_names = False
     has_generation = True
     initial_status: ClassVar[Obj | None] = {}
 

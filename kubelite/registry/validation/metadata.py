@@ -41,12 +41,13 @@ def path_segment_faults(name: str, prefix: bool) -> Sequence[str]:
     return names.path_segment(name, prefix)
 
 
-def validate(meta: Obj, namespaced: bool, name_faults: NameFaults, custom: bool = False) -> list[Cause]:
-    """The faults of a new object's metadata, its name generated already. Custom kinds may have unqualified finalizers."""
+def validate(meta: Obj, namespaced: bool, name_faults: NameFaults, qualified: bool = True) -> list[Cause]:
+    """The faults of a new object's metadata, its name generated already. `qualified`: a finalizer that is none of Kubernetes'
+    own has a domain."""
     causes: list[Cause] = []
     generate = meta.get("generateName")
     if generate:
-        causes += [errors.invalid("metadata.generateName", generate, text) for text in name_faults(generate, True)]
+        causes += _generate_name(generate, name_faults)
     name = meta.get("name")
     if not name:
         causes.append(errors.required("metadata.name", "name or generateName is required"))
@@ -60,22 +61,29 @@ def validate(meta: Obj, namespaced: bool, name_faults: NameFaults, custom: bool 
             causes += [errors.invalid("metadata.namespace", namespace, t) for t in names.dns1123_label(namespace)]
     elif meta.get("namespace"):
         causes.append(errors.forbidden("metadata.namespace", "not allowed on this type"))
+    if meta.get("generation", 0) < 0:
+        causes.append(errors.invalid("metadata.generation", meta["generation"], "must be greater than or equal to 0"))
     _common(meta, causes)
     finalizers = meta.get("finalizers")
     if finalizers:
-        validate_finalizers(finalizers, causes, custom)
+        validate_finalizers(finalizers, causes, qualified)
     return causes
 
 
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
-def validate_update(new: Obj, old: Obj, custom: bool = False) -> list[Cause]:
-    """The faults of an updated object's metadata against the stored one's."""
+def validate_update(new: Obj, old: Obj, name_faults: NameFaults | None, qualified: bool = True) -> list[Cause]:
+    """The faults of an updated object's metadata against the stored one's. `name_faults` None: its kind doesn't look at the
+    form of generateName again."""
     causes: list[Cause] = []
+    generate = new.get("generateName")
+    if generate and generate != old.get("generateName"):
+        causes += _generate_name(generate, path_segment_faults)
+        causes += _generate_name(generate, name_faults) if name_faults is not None else ()
     finalizers = new.get("finalizers")
     if finalizers and finalizers != old.get("finalizers"):
-        validate_finalizers(finalizers, causes, custom)
+        validate_finalizers(finalizers, causes, qualified)
         if old.get("deletionTimestamp"):
             fresh = sorted(set(finalizers) - set(old.get("finalizers") or ()))
             if fresh:
@@ -86,6 +94,10 @@ def validate_update(new: Obj, old: Obj, custom: bool = False) -> list[Cause]:
     causes += [errors.invalid(f"metadata.{field}", new.get(field), IMMUTABLE) for field in changed]
     _common(new, causes)
     return causes
+
+
+def _generate_name(base: str, name_faults: NameFaults) -> list[Cause]:
+    return [errors.invalid("metadata.generateName", base, text) for text in name_faults(base, True)]
 
 
 def _common(meta: Obj, causes: list[Cause]) -> None:
@@ -127,10 +139,10 @@ def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -
             causes += [errors.invalid(path, value, text) for text in faults]
 
 
-def validate_finalizers(finalizers: Sequence[str], causes: list[Cause], custom: bool = False) -> None:
+def validate_finalizers(finalizers: Sequence[str], causes: list[Cause], qualified: bool) -> None:
     for name in finalizers:
         causes += [errors.invalid("metadata.finalizers", name, text) for text in names.qualified_name(name)]
-    for index, name in enumerate(() if custom else finalizers):
+    for index, name in enumerate(finalizers if qualified else ()):
         if "/" not in name and name not in _STANDARD_FINALIZERS:
             text = "name is neither a standard finalizer name nor is it fully qualified"
             causes.append(errors.invalid(f"metadata.finalizers[{index}]", name, text))
@@ -143,8 +155,9 @@ def _validate_owners(owners: Sequence[Mapping[str, Any]], causes: list[Cause]) -
     path = "metadata.ownerReferences"
     controller = ""
     for owner in owners:
-        if not (owner.get("apiVersion") or "").rpartition("/")[2]:
-            causes.append(errors.invalid(f"{path}.apiVersion", owner.get("apiVersion", ""), "version must not be empty"))
+        version = owner.get("apiVersion") or ""
+        if version.count("/") > 1 or not version.rpartition("/")[2]:
+            causes.append(errors.invalid(f"{path}.apiVersion", version, "version must not be empty"))
         empty = [field for field in ("kind", "name", "uid") if not owner.get(field)]
         causes += [errors.invalid(f"{path}.{field}", "", "must not be empty") for field in empty]
         if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
