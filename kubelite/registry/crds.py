@@ -193,6 +193,7 @@ def _condition(kind: str, status: str, reason: str, message: str, now: str) -> O
 class DefinitionStrategy(Strategy):
     """CustomResourceDefinitions."""
 
+    checks_structure = True
     has_status = True
     has_generation = True
 

@@ -210,7 +210,8 @@ def _prepare(write: Write, new: Obj, old: Obj) -> None:
     causes = metadata.validate_update(meta, old_meta, name_faults, strategy.qualified_finalizers)
     specific = strategy.validate_update(request, new, old)
     causes += specific
-    if kind.custom or (not request.subresource and new.get("spec", _ABSENT) != old.get("spec")):
+    changed = not request.subresource and new.get("spec", _ABSENT) != old.get("spec")
+    if kind.custom or (changed and not strategy.checks_structure):
         causes += structural.validate(kind, new, old, specific)
     write.refuse(target.name, causes)
     write.options.warnings += strategy.warnings(request, new, old)

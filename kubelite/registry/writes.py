@@ -134,7 +134,8 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
     try:
         strategy.prepare_create(request, obj)
         causes = strategy.validate(request, obj)
-        causes += structural.validate(kind, obj, None, causes)
+        if not strategy.checks_structure:
+            causes += structural.validate(kind, obj, None, causes)
         causes = metadata.validate(meta, kind.namespaced, strategy.name_faults, strategy.qualified_finalizers) + causes
         write.refuse(request.name, causes)
         write.options.warnings += strategy.warnings(request, obj, None)

@@ -18,6 +18,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _ADDRESS = re.compile(r"10\.96\.(?!0\.0/|0\.1\b|0\.1[01]\b)\d+\.\d+")
 _TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")
 _REVISION = re.compile(r"(\\?\"resourceVersion\\?\":\\?\"|current: |in record \()\d+")
+_STORAGE = re.compile(r"StorageError: .*?AdditionalErrorMsg: ")
 _VALUE = re.compile(r"(?:Invalid|Unsupported|Duplicate) value: (?=[{\[n\"])")
 _SUPPORTED = re.compile(r"supported values: (\".*\")")
 _DROPPED = ("uid", "resourceVersion", "creationTimestamp", "selfLink")
@@ -134,8 +135,8 @@ def _status(body: dict[str, Any]) -> dict[str, Any]:
 
 def _text(message: str) -> str:
     """A message without values that are objects (Kubernetes prints some of them as Go structs), without differences of such,
-    and with the values that a field may have in one order."""
-    message = re.split(r"\n@@ |\n  ", message, maxsplit=1)[0].rstrip("\n")
+    without keys of the storage, and with the values that a field may have in one order."""
+    message = re.split(r"\n@@ |\n  ", _STORAGE.sub("", message), maxsplit=1)[0].rstrip("\n")
     found = _VALUE.search(message)
     if found:
         try:

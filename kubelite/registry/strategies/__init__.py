@@ -59,6 +59,8 @@ class Strategy:
     has_status = False
     #: A write of the status changes nothing else, not even labels.
     status_keeps_metadata = False
+    #: `validate` says all that the structure demands, required fields and enums among them.
+    checks_structure = False
     #: A finalizer that is none of Kubernetes' own has a domain.
     qualified_finalizers = True
     #: An update looks at the form of generateName again.

@@ -6,7 +6,7 @@ Source: kubernetes pkg/registry/core/*/strategy.go and pkg/apis/core/validation,
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
@@ -24,6 +24,7 @@ _SEALED = "field is immutable when `immutable` is set"
 
 
 class NamespaceStrategy(Strategy):
+    checks_structure = True
     returns_deleted = True
     has_status = True
 
@@ -60,16 +61,14 @@ class NamespaceStrategy(Strategy):
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         causes: list[Cause] = []
         for name in (obj.get("spec") or {}).get("finalizers") or ():
-            causes += [errors.invalid("spec.finalizers", name, text) for text in names.qualified_name(name)]
-            if "/" not in name and name != "kubernetes":
-                text = "name is neither a standard finalizer name nor is it fully qualified"
-                causes.append(errors.invalid("spec.finalizers", name, text))
+            causes += metadata.finalizer(name, "spec.finalizers", "spec.finalizers")
         return causes
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         causes: list[Cause] = []
         if request.subresource == "finalize":
-            causes += self.validate(request, new)
+            for index, name in enumerate((new.get("spec") or {}).get("finalizers") or ()):
+                causes += metadata.finalizer(name, f"spec.finalizers[{index}]", f"spec.finalizers[{index}]")
         elif request.subresource == "status":
             phase = (new.get("status") or {}).get("phase")
             deleted = bool(new["metadata"].get("deletionTimestamp"))
@@ -133,6 +132,8 @@ class NodeStrategy(Strategy):
 
 
 class ConfigMapStrategy(Strategy):
+    checks_structure = True
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         causes: list[Cause] = []
         data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
@@ -142,13 +143,12 @@ class ConfigMapStrategy(Strategy):
                 faults = names.config_key(key)
                 if faults:
                     causes += [errors.invalid(f"{field}[{key}]", key, text) for text in faults]
-                size += len(value)
+                size += len(value.encode()) if field == "data" else len(value) * 3 // 4
                 if field == "data" and key in binary:
                     text = "duplicate of key present in binaryData"
                     causes.append(errors.invalid(f"data[{key}]", key, text))
         if size > MAX_DATA_BYTES:
-            causes.append(Cause("", "FieldValueTooLong", f"Too long: may not be more than {MAX_DATA_BYTES} bytes"))
-        causes += _check_base64(binary, "binaryData")
+            causes.append(errors.too_long("", MAX_DATA_BYTES))
         return causes
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
@@ -156,6 +156,8 @@ class ConfigMapStrategy(Strategy):
 
 
 class SecretStrategy(Strategy):
+    checks_structure = True
+
     def normalize(self, obj: Obj) -> None:
         texts = obj.pop("stringData", None)
         if texts:
@@ -174,7 +176,6 @@ class SecretStrategy(Strategy):
             size += len(value) * 3 // 4
         if size > MAX_DATA_BYTES:
             causes.append(errors.too_long("data", MAX_DATA_BYTES))
-        causes += _check_base64(data, "data")
         kind = obj.get("type") or "Opaque"
         if kind == "kubernetes.io/service-account-token":
             name = "kubernetes.io/service-account.name"
@@ -203,16 +204,6 @@ _REQUIRED_KEYS: Mapping[str, Sequence[str]] = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
-
-
-def _check_base64(values: Mapping[str, Any], field: str) -> list[Cause]:
-    """Raises BadRequest as a decoder does: bytes are base64."""
-    for key, value in values.items():
-        try:
-            binascii.a2b_base64(value)
-        except (binascii.Error, ValueError, TypeError) as e:
-            raise errors.BadRequest(f"illegal base64 data in field {field}[{key}]: {e}") from e
-    return []
 
 
 def _check_json(value: str, path: str) -> list[Cause]:
@@ -263,6 +254,7 @@ class CoreEventStrategy(EventStrategy):
 
 
 class LimitRangeStrategy(Strategy):
+    checks_structure = True
     allow_create_on_update = True
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
@@ -270,10 +262,30 @@ class LimitRangeStrategy(Strategy):
 
 
 class ServiceAccountStrategy(Strategy):
+    checks_structure = True
     returns_deleted = True
+
+    def normalize(self, obj: Obj) -> None:
+        """Of its secrets only the names count."""
+        if obj.get("secrets"):
+            obj["secrets"] = [{"name": secret["name"]} if secret.get("name") else {} for secret in obj["secrets"]]
+
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        if not _is_set(new, _MOUNTABLE_SECRETS) or (old is not None and _is_set(old, _MOUNTABLE_SECRETS)):
+            return ()
+        text = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        return (f"metadata.annotations[{_MOUNTABLE_SECRETS}]: {text}",)
+
+
+_MOUNTABLE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
+
+
+def _is_set(obj: Obj, annotation: str) -> bool:
+    return annotation in (obj["metadata"].get("annotations") or {})
 
 
 class ResourceQuotaStrategy(Strategy):
+    checks_structure = True
     returns_deleted = True
     update_checks_names = False
     has_status = True

@@ -140,15 +140,21 @@ def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -
 
 
 def validate_finalizers(finalizers: Sequence[str], causes: list[Cause], qualified: bool) -> None:
-    for name in finalizers:
-        causes += [errors.invalid("metadata.finalizers", name, text) for text in names.qualified_name(name)]
-    for index, name in enumerate(finalizers if qualified else ()):
-        if "/" not in name and name not in _STANDARD_FINALIZERS:
-            text = "name is neither a standard finalizer name nor is it fully qualified"
-            causes.append(errors.invalid(f"metadata.finalizers[{index}]", name, text))
+    path = "metadata.finalizers"
+    for index, name in enumerate(finalizers):
+        causes += finalizer(name, path, f"{path}[{index}]" if qualified else None)
     if ORPHAN in finalizers and FOREGROUND in finalizers:
         text = f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"
         causes.append(errors.invalid("metadata.finalizers", list(finalizers), text))
+
+
+def finalizer(name: str, path: str, domain_path: str | None) -> list[Cause]:
+    """A finalizer's faults: those of its form at `path`, that it has no domain at `domain_path` (None: it needs none)."""
+    causes = [errors.invalid(path, name, text) for text in names.qualified_name(name)]
+    if domain_path is not None and "/" not in name and name not in _STANDARD_FINALIZERS:
+        text = "name is neither a standard finalizer name nor is it fully qualified"
+        causes.append(errors.invalid(domain_path, name, text))
+    return causes
 
 
 def _validate_owners(owners: Sequence[Mapping[str, Any]], causes: list[Cause]) -> None:

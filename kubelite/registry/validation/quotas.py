@@ -3,7 +3,7 @@
 Source: kubernetes pkg/apis/core/validation (ValidateLimitRange, ValidateResourceQuota), v1.34.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubelite.meta import errors, names, quantities
@@ -11,14 +11,15 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields, resources
 
-_SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
-#: What a scope may be applied to; the other scopes: what containers ask for, and pods.
-_OF_PODS = frozenset(
-    (
-        *("pods", "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage"),
-        *("limits.cpu", "limits.memory", "limits.ephemeral-storage"),
-    )
-)
+_OF_PODS = frozenset(("pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
+#: The scopes, and what each may be applied to.
+_SCOPES: Mapping[str, frozenset[str]] = {
+    "BestEffort": frozenset(("pods",)),
+    **dict.fromkeys(("CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"), _OF_PODS),
+    "VolumeAttributesClass": frozenset(("persistentvolumeclaims", "requests.storage")),
+}
+#: Scopes that are there or not, without values.
+_FLAGS = frozenset(_SCOPES) - {"PriorityClass", "VolumeAttributesClass"}
 _OPPOSITES = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
 
 
@@ -26,7 +27,7 @@ def check_resource_quota(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
     hard = spec.get("hard") or {}
     causes = resources.quota_amounts(hard, "spec.hard")
-    scopes = spec.get("scopes") or []
+    scopes = spec.get("scopes") or ()
     for scope in scopes:
         if scope not in _SCOPES:
             causes.append(errors.invalid("spec.scopes", scopes, "unsupported scope"))
@@ -42,14 +43,10 @@ def check_resource_quota(obj: Obj) -> list[Cause]:
 
 
 def _is_scoped(scope: str, resource: str) -> bool:
-    if not resources.is_quota(resource):
-        return True
-    if scope == "BestEffort":
-        return resource == "pods"
-    return scope not in _SCOPES or resource in _OF_PODS
+    return not resources.is_quota(resource) or scope not in _SCOPES or resource in _SCOPES[scope]
 
 
-def _check_scope_selector(selector: Mapping[str, Any], hard: Mapping[str, Any], scopes: list[str]) -> list[Cause]:
+def _check_scope_selector(selector: Mapping[str, Any], hard: Mapping[str, Any], scopes: Sequence[str]) -> list[Cause]:
     path = "spec.scopeSelector.matchExpressions"
     causes: list[Cause] = []
     named = set()
@@ -64,7 +61,7 @@ def _check_scope_selector(selector: Mapping[str, Any], hard: Mapping[str, Any], 
             for n in sorted(hard)
             if not _is_scoped(scope, n)
         ]
-        if scope in _SCOPES and scope != "PriorityClass" and operator != "Exists":
+        if scope in _FLAGS and operator != "Exists":
             text = (
                 "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
                 "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
@@ -81,14 +78,14 @@ def _check_scope_selector(selector: Mapping[str, Any], hard: Mapping[str, Any], 
         else:
             causes.append(errors.invalid(f"{path}.operator", operator, "not a valid selector operator"))
     if any(one in named and other in named for one, other in _OPPOSITES):
-        causes.append(errors.invalid("spec.scopes", scopes, "conflicting scopes"))
+        causes.append(errors.invalid(path, scopes or None, "conflicting scopes"))
     return causes
 
 
 def check_resource_quota_update(new: Obj, old: Obj) -> list[Cause]:
     """A quota's scopes never change."""
-    scopes = (new.get("spec") or {}).get("scopes") or []
-    if set(scopes) != set((old.get("spec") or {}).get("scopes") or ()):
+    scopes = (new.get("spec") or {}).get("scopes")
+    if set(scopes or ()) != set((old.get("spec") or {}).get("scopes") or ()):
         return [errors.invalid("spec.scopes", scopes, fields.IMMUTABLE)]
     return []
 
@@ -145,6 +142,8 @@ def check_limit_range(obj: Obj) -> list[Cause]:
 
 def _check_amounts(limit: Mapping[str, Any], path: str) -> list[Cause]:
     causes: list[Cause] = []
+    if limit.get("type") == "Pod":  # its defaults are refused as a whole
+        limit = {field: amounts for field, amounts in limit.items() if not field.startswith("default")}
     for small, large, blamed, shown, text in _ORDER:
         first, second = limit.get(small) or {}, limit.get(large) or {}
         for name in sorted(first.keys() & second.keys()):
@@ -161,4 +160,10 @@ def _check_amounts(limit: Mapping[str, Any], path: str) -> list[Cause]:
             if quantities.parse(ratio) > largest:
                 text = f"ratio {ratio} is greater than max/min = {float(largest):f}"
                 causes.append(errors.invalid(at, ratio, text))
+    limits, requests = limit.get("default") or {}, limit.get("defaultRequest") or {}
+    for name in sorted(limits.keys() & requests.keys()):
+        fixed = not resources.is_overcommittable(name)
+        if fixed and quantities.parse(limits[name]) != quantities.parse(requests[name]):
+            text = f"default value {limits[name]} must equal to defaultRequest value {requests[name]} in {name}"
+            causes.append(errors.invalid(f"{path}.defaultRequest[{name}]", requests[name], text))
     return causes

@@ -30,14 +30,19 @@ _HUGE_PAGES = ("hugepages-", "requests.hugepages-")
 NOT_INTEGER = "must be an integer"
 
 
+def is_native(name: str) -> bool:
+    """Whether a resource is Kubernetes' own."""
+    return "/" not in name or "kubernetes.io/" in name
+
+
 def is_extended(name: str) -> bool:
-    """Whether devices of a domain other than Kubernetes' are counted by this name."""
-    return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+    """Whether devices of a domain other than Kubernetes' are counted by this name, in quotas too."""
+    return not is_native(name) and not name.startswith("requests.") and not names.qualified_name(f"requests.{name}")
 
 
 def is_overcommittable(name: str) -> bool:
     """Whether requests of a resource may be below its limits."""
-    return not is_extended(name) and not name.startswith("hugepages-")
+    return is_native(name) and not name.startswith("hugepages-")
 
 
 def is_quota(name: str) -> bool:
@@ -58,7 +63,7 @@ def container_name(value: str, path: str) -> list[Cause]:
     if "/" not in value:
         if value not in _OF_CONTAINERS and not value.startswith("hugepages-"):
             causes.append(errors.invalid(path, value, "must be a standard resource for containers"))
-    elif "kubernetes.io/" not in value and value.startswith("requests."):
+    elif not is_native(value) and not is_extended(value):
         causes.append(errors.invalid(path, value, "doesn't follow extended resource name standard"))
     return causes
 
@@ -80,7 +85,5 @@ def quota_amounts(amounts: Mapping[str, Any] | None, path: str) -> list[Cause]:
         causes += name(resource, at)
         if "/" not in resource and not is_quota(resource):
             causes.append(errors.invalid(at, resource, "must be a standard resource for quota"))
-        causes += fields.quantity(value, at)
-        if resource in _COUNTED and quantities.is_quantity(value) and quantities.parse(str(value)).denominator != 1:
-            causes.append(errors.invalid(at, value, NOT_INTEGER))
+        causes += amount(resource, value, at)
     return causes
