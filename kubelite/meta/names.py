@@ -24,6 +24,7 @@ _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+_REASON = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 
 _is_label = re.compile(_LABEL).fullmatch
 _is_subdomain = re.compile(_SUBDOMAIN).fullmatch
@@ -32,6 +33,7 @@ _is_label_1035 = re.compile(_LABEL_1035).fullmatch
 _is_qualified = re.compile(_QUALIFIED).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY).fullmatch
 _is_c_identifier = re.compile(_C_IDENTIFIER).fullmatch
+_is_reason = re.compile(_REASON).fullmatch
 _is_port_name = re.compile("[-a-z0-9]+").fullmatch
 _has_letter = re.compile("[a-z]").search
 
@@ -207,6 +209,16 @@ def c_identifier(value: str) -> list[str]:
         "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'"
     )
     return [format_faults(text, _C_IDENTIFIER, "my_name", "MY_NAME", "MyName")]
+
+
+def condition_reason(value: str) -> list[str]:
+    if _is_reason(value):
+        return []
+    text = (
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or "
+        "'_,:', and must end with an alphanumeric character or '_'"
+    )
+    return [format_faults(text, _REASON, "my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB")]
 
 
 def env_var_name(value: str) -> list[str]:

@@ -14,6 +14,7 @@ import orjson
 from kubelite.meta.types import Obj
 from kubelite.schema.kinds import Kind
 
+DEFAULT_CPU_UTILIZATION = 80
 _METRICS = "autoscaling.alpha.kubernetes.io/metrics"
 _STATUSES = "autoscaling.alpha.kubernetes.io/current-metrics"
 _CONDITIONS = "autoscaling.alpha.kubernetes.io/conditions"
@@ -106,8 +107,8 @@ def autoscaler_to_v2(obj: Obj) -> Obj:
     utilization = spec.pop("targetCPUUtilizationPercentage", None)
     metrics = [_metric_to_v2(metric, "target") for metric in _decoded(annotations, _METRICS, list) or ()]
     if utilization is not None:
-        metrics.append(_cpu_metric(utilization))
-    spec["metrics"] = metrics or [_cpu_metric(80)]
+        metrics.append(cpu_metric(utilization))
+    spec["metrics"] = metrics or [cpu_metric(DEFAULT_CPU_UTILIZATION)]
     behavior = _decoded(annotations, _BEHAVIOR, dict)
     if behavior:
         spec["behavior"] = _behavior_to_v2(behavior)
@@ -160,7 +161,12 @@ def _is_cpu_utilization(metric: Obj) -> bool:
     )
 
 
-def _cpu_metric(utilization: int) -> Obj:
+def has_other_metrics(obj: Obj) -> bool:
+    """Whether an autoscaling/v1 autoscaler has metrics that its version has no fields for."""
+    return bool(_decoded((obj.get("metadata") or {}).get("annotations") or {}, _METRICS, list))
+
+
+def cpu_metric(utilization: int) -> Obj:
     target = {"type": "Utilization", "averageUtilization": utilization}
     return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
 

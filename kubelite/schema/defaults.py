@@ -14,7 +14,7 @@ import msgspec
 from kubelite.meta import copies, times
 from kubelite.meta.errors import BadRequest
 from kubelite.meta.types import Obj
-from kubelite.schema import checking, models, podspecs
+from kubelite.schema import checking, conversion, models, podspecs
 from kubelite.schema.kinds import Kind
 from kubelite.schema.structure import Structure, structure_of
 
@@ -269,15 +269,16 @@ def _cron_job(obj: Obj) -> None:
 
 
 def _autoscaler(obj: Obj) -> None:
-    obj["spec"].setdefault("minReplicas", 1)
+    _set(obj["spec"], minReplicas=1)
+    if not conversion.has_other_metrics(obj):
+        _set(obj["spec"], targetCPUUtilizationPercentage=conversion.DEFAULT_CPU_UTILIZATION)
 
 
 def _autoscaler_v2(obj: Obj) -> None:
     spec = obj["spec"]
     spec.setdefault("minReplicas", 1)
     if not spec.get("metrics"):
-        target = {"type": "Utilization", "averageUtilization": 80}
-        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+        spec["metrics"] = [conversion.cpu_metric(conversion.DEFAULT_CPU_UTILIZATION)]
     behavior = spec.get("behavior")
     if behavior is not None:
         percent = {"type": "Percent", "value": 100, "periodSeconds": 15}

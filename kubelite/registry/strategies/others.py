@@ -27,11 +27,13 @@ from kubelite.registry.validation import (
     workloads,
 )
 from kubelite.registry.validation.metadata import IMMUTABLE
+from kubelite.schema import conversion
 
 
 class RoleStrategy(Strategy):
     """The kinds of the RBAC group: any path segment is a name, and PUT creates."""
 
+    checks_structure = True
     allow_create_on_update = True
 
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
@@ -46,9 +48,10 @@ class BindingStrategy(RoleStrategy):
         return rbac.check_binding(obj, request.kind.namespaced)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        causes = self.validate(request, new)
         if new.get("roleRef") != old.get("roleRef"):
-            return [errors.invalid("roleRef", new.get("roleRef"), "cannot change roleRef")]
-        return self.validate(request, new)
+            causes.append(errors.invalid("roleRef", new.get("roleRef"), "cannot change roleRef"))
+        return causes
 
 
 class LeaseStrategy(Strategy):
@@ -89,6 +92,7 @@ class RuntimeClassStrategy(Strategy):
 
 
 class DisruptionBudgetStrategy(Strategy):
+    checks_structure = True
     allow_unconditional_update = False
     qualified_finalizers = False
     has_status = True
@@ -108,21 +112,27 @@ class DisruptionBudgetStrategy(Strategy):
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if request.subresource == "status":
-            return statuses.check_counts("PodDisruptionBudget", new)
+            return statuses.check_counts("PodDisruptionBudget", new) + statuses.check_conditions(new)
         return self.validate(request, new)
 
 
 class AutoscalerStrategy(Strategy):
     has_status = True
+    checks_structure = True
     update_checks_names = False
 
+    def normalize(self, obj: Obj) -> None:
+        """Tolerances of one's own are alpha in 1.34 (KEP-4951) and not kept."""
+        for rules in ((obj.get("spec") or {}).get("behavior") or {}).values():
+            rules.pop("tolerance", None)
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return autoscaling.check_autoscaler(obj)
+        return autoscaling.check_autoscaler(_autoscaler_v2(request, obj))
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if request.subresource == "status":
             return statuses.check_counts("HorizontalPodAutoscaler", new)
-        return self.validate(request, new)
+        return autoscaling.check_autoscaler(_autoscaler_v2(request, new), old)
 
     initial_status: ClassVar[Obj | None] = {"desiredReplicas": 0, "currentMetrics": None}
 
@@ -132,6 +142,10 @@ class AutoscalerStrategy(Strategy):
             obj["status"]["currentMetrics"] = None
         else:
             obj["status"]["currentReplicas"] = 0
+
+
+def _autoscaler_v2(request: Request, obj: Obj) -> Obj:
+    return obj if request.kind.version == "v2" else conversion.autoscaler_to_v2(obj)
 
 
 class SpecGenerationStrategy(Strategy):

@@ -1,4 +1,4 @@
-"""Checks of horizontal pod autoscalers, in both versions.
+"""Checks of horizontal pod autoscalers, in the form of autoscaling/v2.
 
 Source: kubernetes pkg/apis/autoscaling/validation, v1.34.
 """
@@ -9,19 +9,21 @@ from typing import Any
 from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields
+from kubelite.registry.validation import fields, resources
 
+#: The types of metrics and their fields, in the order in which the first that is there is looked at.
 _SOURCES = {
-    "ContainerResource": "containerResource",
-    "External": "external",
     "Object": "object",
+    "External": "external",
     "Pods": "pods",
     "Resource": "resource",
+    "ContainerResource": "containerResource",
 }
 MAX_PERIOD_S, MAX_STABILIZATION_S = 1800, 3600
 
 
-def check_autoscaler(obj: Obj) -> list[Cause]:
+def check_autoscaler(obj: Obj, old: Obj | None = None) -> list[Cause]:
+    """An autoscaler of autoscaling/v2. The version of what it scales is looked at when it is another than the old one's."""
     spec = obj.get("spec") or {}
     least, most = spec.get("minReplicas"), spec.get("maxReplicas", 0)
     causes: list[Cause] = []
@@ -31,7 +33,11 @@ def check_autoscaler(obj: Obj) -> list[Cause]:
         causes.append(errors.invalid("spec.maxReplicas", most, "must be greater than 0"))
     if least is not None and most < least:
         causes.append(errors.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    causes += _check_reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
+    ref, path = spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef"
+    causes += _check_reference(ref, path)
+    was = ((old or {}).get("spec") or {}).get("scaleTargetRef") or {}
+    if old is None or any(ref.get(field) != was.get(field) for field in ("kind", "apiVersion")):
+        causes += _check_version(ref, path, any_group=ref.get("kind") == "ReplicationController")
     metrics = spec.get("metrics") or ()
     if least == 0 and not any(metric.get("type") in ("Object", "External") for metric in metrics):
         text = "must specify at least one Object or External metric to support scaling to zero replicas"
@@ -67,13 +73,19 @@ def _check_source(kind: str, source: Obj, path: str) -> list[Cause]:
     causes: list[Cause] = []
     target, at = source.get("target") or {}, f"{path}.target"
     if kind in ("resource", "containerResource"):
-        if not source.get("name"):
+        name, container = source.get("name"), source.get("container") or ""
+        if not name:
             causes.append(errors.required(f"{path}.name", "must specify a resource name"))
-        if kind == "containerResource" and not source.get("container"):
+        elif kind == "containerResource":
+            causes += resources.container_name(name, f"{path}.name")
+        if kind == "containerResource" and not container:
             causes.append(errors.required(f"{path}.container", "must specify a container"))
+        elif kind == "containerResource":
+            causes += fields.invalid_if(names.dns1123_label(container), f"{path}.container", container)
     else:
         if kind == "object":
-            causes += _check_reference(source.get("describedObject") or {}, f"{path}.describedObject", empty_group=True)
+            described, below = source.get("describedObject") or {}, f"{path}.describedObject"
+            causes += _check_reference(described, below) + _check_version(described, below, any_group=True)
         name = (source.get("metric") or {}).get("name", "")
         if not name:
             causes.append(errors.required(f"{path}.metric.name", "must specify a metric name"))
@@ -117,7 +129,7 @@ def _check_target(target: Obj, path: str) -> list[Cause]:
     return causes
 
 
-def _check_reference(ref: Obj, path: str, empty_group: bool = False) -> list[Cause]:
+def _check_reference(ref: Obj, path: str) -> list[Cause]:
     """What is scaled or looked at: any kind, by its name."""
     causes: list[Cause] = []
     for field in ("kind", "name"):
@@ -125,12 +137,16 @@ def _check_reference(ref: Obj, path: str, empty_group: bool = False) -> list[Cau
         if not value:
             causes.append(errors.required(f"{path}.{field}"))
         causes += fields.invalid_if(names.path_segment(value), f"{path}.{field}", value)
+    return causes
+
+
+def _check_version(ref: Obj, path: str, any_group: bool) -> list[Cause]:
     version = ref.get("apiVersion") or ""
     if version.count("/") > 1:
-        causes.append(errors.invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
-    elif not empty_group and "/" not in version and not (version == "v1" and ref.get("kind") == "ReplicationController"):
-        causes.append(errors.invalid(f"{path}.apiVersion", version, "apiVersion must specify API group"))
-    return causes
+        return [errors.invalid(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}")]
+    if not any_group and not version.rpartition("/")[0]:
+        return [errors.invalid(f"{path}.apiVersion", version, "apiVersion must specify API group")]
+    return []
 
 
 def _check_rules(rules: Mapping[str, Any], path: str) -> list[Cause]:

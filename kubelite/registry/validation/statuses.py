@@ -12,6 +12,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
 from kubelite.registry.validation.networking import IP_TEXT
 
+MAX_REASON, MAX_MESSAGE = 1024, 32 * 1024
 #: The counts of each kind's status, and those of them that can't be above its replicas.
 _COUNTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Deployment": (
@@ -42,12 +43,16 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+#: Kinds whose observedGeneration nobody looks at.
+_WITHOUT_GENERATION = ("HorizontalPodAutoscaler", "PodDisruptionBudget")
+
+
 def check_counts(kind: str, obj: Obj) -> list[Cause]:
     """The status of a kind that counts its pods."""
     status = obj.get("status") or {}
     counts, bounded = _COUNTS[kind]
     causes: list[Cause] = []
-    for field in (*counts, "observedGeneration", "collisionCount"):
+    for field in counts if kind in _WITHOUT_GENERATION else (*counts, "observedGeneration", "collisionCount"):
         causes += fields.non_negative(status.get(field), f"status.{field}")
     replicas = status.get("replicas") or 0
     for field in bounded:
@@ -58,6 +63,34 @@ def check_counts(kind: str, obj: Obj) -> list[Cause]:
     if bounded and available > ready:
         text = "cannot be greater than status.readyReplicas" if kind == "StatefulSet" else "cannot be greater than readyReplicas"
         causes.append(errors.invalid("status.availableReplicas", available, text))
+    return causes
+
+
+_STATUSES = ("True", "False", "Unknown")
+
+
+def check_conditions(obj: Obj) -> list[Cause]:
+    """The conditions of a status that has them in the form that all kinds should (meta.v1.Condition)."""
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, condition in enumerate((obj.get("status") or {}).get("conditions") or ()):
+        at, kind, status = f"status.conditions[{index}]", condition.get("type", ""), condition.get("status", "")
+        if kind in seen:
+            causes.append(errors.duplicate(f"{at}.type", kind))
+        seen.add(kind)
+        causes += fields.invalid_if(names.qualified_name(kind), f"{at}.type", kind)
+        if status not in _STATUSES:
+            causes.append(errors.not_supported(f"{at}.status", status, _STATUSES))
+        if condition.get("observedGeneration", 0) < 0:
+            text = "must be greater than or equal to zero"
+            causes.append(errors.invalid(f"{at}.observedGeneration", condition["observedGeneration"], text))
+        if not condition.get("lastTransitionTime"):
+            causes.append(errors.required(f"{at}.lastTransitionTime"))
+        reason = condition.get("reason", "")
+        causes += fields.named(reason, f"{at}.reason", names.condition_reason)
+        for field, text, limit in (("reason", reason, MAX_REASON), ("message", condition.get("message", ""), MAX_MESSAGE)):
+            if len(text.encode()) > limit:
+                causes.append(errors.too_long(f"{at}.{field}", limit))
     return causes
 
 

@@ -551,6 +551,9 @@ def _is_zero(value: int | str) -> bool:
     return value in (0, "0", "0%")
 
 
+_EVICTION_POLICIES = ("AlwaysAllow", "IfHealthyBudget")
+
+
 def check_disruption_budget(obj: Obj) -> list[Cause]:
     """A PodDisruptionBudget."""
     spec = obj.get("spec") or {}
@@ -562,4 +565,7 @@ def check_disruption_budget(obj: Obj) -> list[Cause]:
         if value is not None:
             causes += _check_int_or_percent(value, f"spec.{name}")
             causes += _check_at_most_all(value, f"spec.{name}")
+    policy, path = spec.get("unhealthyPodEvictionPolicy"), "spec.unhealthyPodEvictionPolicy"
+    if policy is not None and policy not in _EVICTION_POLICIES:
+        causes.append(errors.not_supported(path, policy, _EVICTION_POLICIES))
     return causes + fields.label_selector(spec.get("selector"), "spec.selector")
