@@ -58,7 +58,9 @@ _SPECIAL: dict[str, Any] = {
     "JSONSchemaPropsOrArray": Any,
     "JSONSchemaPropsOrStringArray": Any,
 }
-_ZEROS: dict[str, Any] = {"string": "", "int32": 0, "int64": 0, "bool": False, "double": 0.0}
+_NO_BYTES = Bytes("")
+#: The values that optional fields are left out with; msgspec knows them by their identity.
+_ZEROS: dict[str, Any] = {"string": "", "int32": 0, "int64": 0, "bool": False, "double": 0.0, "bytes": _NO_BYTES}
 #: Recursive types, whose values are taken as they are.
 _OPAQUE = frozenset(("apiextensions.v1.JSONSchemaProps",))
 
@@ -115,8 +117,8 @@ def _member(field: facts.Field) -> tuple[Any, dict[str, Any]]:
         return annotation | msgspec.UnsetType, {"default": msgspec.UNSET}
     if not field.always:
         return annotation, {"default": _ZEROS[field.type]}
-    # what a factory makes is always written, whatever omit_defaults says
-    if field.type in _ZEROS:
+    # what a factory makes is always written, whatever omit_defaults says; absent bytes would be null
+    if field.type in _ZEROS and field.type != "bytes":
         zero = _ZEROS[field.type]
         return annotation, {"default_factory": lambda: zero}
     if field.type == "Quantity":
@@ -163,7 +165,7 @@ def decode(kind: type, value: Any) -> Any:
         except binascii.Error:
             raise ValueError(f"illegal base64 data at input byte {_bad_byte(value)}") from None
         value = base64.b64encode(decoded).decode()
-    return Bytes(value)
+    return Bytes(value) if value else _NO_BYTES
 
 
 def _bad_byte(value: str) -> int:

@@ -2,11 +2,12 @@
 
 import base64
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kubelite.auth import bootstrap_tokens
+from kubelite.auth import bootstrap_tokens, pki
 from kubelite.controllers import Settings, quotas, volumes
 from kubelite.controllers.certificates import CertificateCleaner, CertificateSigning, expires
 from kubelite.controllers.clusterroles import ClusterRoleAggregation
@@ -139,11 +140,13 @@ async def approve(cluster: Cluster, name: str) -> None:
     await cluster.client.update(CSRS, {**found, "status": {"conditions": [approved]}}, subresource="approval")
 
 
-async def test_approved_requests_are_signed_or_say_why_not(cluster: Cluster) -> None:
+async def test_approved_requests_are_signed_or_say_why_not(cluster: Cluster, tmp_path: Path) -> None:
+    signed = pki.Authority.load_or_create(tmp_path).client_certificate("somebody").certificate_pem
+
     def sign(pem: bytes, signer: str, usages: list[str], lifetime_s: int | None) -> bytes:
         if usages != ["client auth"]:
             raise ValueError("usages are wrong")
-        return b"CERTIFICATE"
+        return signed
 
     object.__setattr__(cluster.env, "settings", Settings(sign_csr=sign))
     cluster.start(CertificateSigning, CertificateCleaner)
@@ -152,7 +155,7 @@ async def test_approved_requests_are_signed_or_say_why_not(cluster: Cluster) -> 
     for request in (csr("good"), bad):
         await cluster.client.create(CSRS, request)
         await approve(cluster, request["metadata"]["name"])
-    await cluster.until_status(CSRS, "good", "", certificate=base64.b64encode(b"CERTIFICATE").decode())
+    await cluster.until_status(CSRS, "good", "", certificate=base64.b64encode(signed).decode())
 
     async def failed() -> Obj | None:
         found = await cluster.get(CSRS, "bad", "")

@@ -102,6 +102,7 @@ class NamespaceStrategy(Strategy):
 
 
 class NodeStrategy(Strategy):
+    checks_structure = True
     has_status = True
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
@@ -109,8 +110,10 @@ class NodeStrategy(Strategy):
         obj.setdefault("status", {})
 
     def normalize(self, obj: Obj) -> None:
-        """The first of the pods' ranges stands in a field of its own too, which wins."""
+        """The first of the ranges of pods stands in a field of its own too, which wins. Configurations of nodes are no more."""
         spec = obj.get("spec") or {}
+        spec.pop("configSource", None)
+        (obj.get("status") or {}).pop("config", None)
         if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:
             spec["podCIDRs"] = [spec["podCIDR"]]
         elif spec.get("podCIDRs") and not spec.get("podCIDR"):
@@ -120,15 +123,13 @@ class NodeStrategy(Strategy):
         return nodes.check_node(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        spec, was = new.get("spec") or {}, old.get("spec") or {}
-        causes = nodes.check_amounts(new) + nodes.check_addresses(new) if request.subresource else self.validate(request, new)
-        for field in ("podCIDR", "podCIDRs", "providerID"):
-            if was.get(field) and spec.get(field) != was.get(field):
-                text = 'node updates may not change podCIDR except from "" to valid'
-                if field == "providerID":
-                    text = 'node updates may not change providerID except from "" to valid'
-                causes.append(errors.forbidden(f"spec.{field}", text))
-        return causes
+        causes = nodes.check_node_update(new, old)
+        return causes if request.subresource else self.validate(request, new) + causes
+
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        if request.subresource or not (new.get("spec") or {}).get("externalID"):
+            return ()
+        return ("spec.externalID: this field is deprecated, and is unused by Kubernetes",)
 
 
 class ConfigMapStrategy(Strategy):
@@ -230,6 +231,7 @@ class EndpointsStrategy(Strategy):
 
 
 class EventStrategy(Strategy):
+    checks_structure = True
     allow_create_on_update = True
     fault_group = ""  # events of both groups are the core group's within
     orphaning = "unsupported"

@@ -21,6 +21,7 @@ from kubelite.registry.validation import (
     metadata,
     networking,
     nodes,
+    priorities,
     rbac,
     registrations,
     statuses,
@@ -55,6 +56,7 @@ class BindingStrategy(RoleStrategy):
 
 
 class LeaseStrategy(Strategy):
+    checks_structure = True
     allow_create_on_update = True
     allow_unconditional_update = False
     qualified_finalizers = False
@@ -78,6 +80,7 @@ class LeaseStrategy(Strategy):
 
 
 class RuntimeClassStrategy(Strategy):
+    checks_structure = True
     allow_create_on_update = True
     allow_unconditional_update = False
     qualified_finalizers = False
@@ -86,9 +89,7 @@ class RuntimeClassStrategy(Strategy):
         return nodes.check_runtime_class(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        if new.get("handler") != old.get("handler"):
-            return [errors.invalid("handler", new.get("handler"), IMMUTABLE)]
-        return self.validate(request, new)
+        return self.validate(request, new) + fields.immutable(new.get("handler", ""), old.get("handler", ""), "handler")
 
 
 class DisruptionBudgetStrategy(Strategy):
@@ -221,6 +222,7 @@ class PolicyBindingStrategy(Strategy):
 class FlowStrategy(Strategy):
     """FlowSchemas."""
 
+    checks_structure = True
     has_status = True
     status_keeps_metadata = True
     has_generation = True
@@ -228,6 +230,11 @@ class FlowStrategy(Strategy):
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return flowcontrol.check_flow_schema(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource:
+            return flowcontrol.check_status(new)
+        return self.validate(request, new) + flowcontrol.check_fixed(new, old)
 
 
 class PriorityLevelStrategy(FlowStrategy):
@@ -261,32 +268,16 @@ class EndpointSliceStrategy(Strategy):
 
 
 class PriorityClassStrategy(Strategy):
+    checks_structure = True
     update_checks_names = False
     has_generation = True
     generation_paths = ()
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        name, value = obj["metadata"].get("name", ""), obj.get("value", 0)
-        known = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
-        if name.startswith("system-"):
-            if known.get(name) != value:
-                why = f"{name} is not a known system priority class"
-                if name in known:
-                    why = f"value of {name} PriorityClass must be {known[name]}"
-                text = f"priority class names with 'system-' prefix are reserved for system use only. error: {why}"
-                return [errors.forbidden("metadata.name", text)]
-        elif value > 1_000_000_000:
-            text = "maximum allowed value of a user defined priority is 1000000000"
-            return [errors.forbidden("value", text)]
-        return []
+        return priorities.check_class(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        causes = []
-        if new.get("value", 0) != old.get("value", 0):
-            causes.append(errors.forbidden("value", "may not be changed in an update."))
-        if new.get("preemptionPolicy") != old.get("preemptionPolicy"):
-            causes.append(errors.invalid("preemptionPolicy", new.get("preemptionPolicy"), IMMUTABLE))
-        return causes
+        return priorities.check_class_update(new, old)
 
 
 class StorageClassStrategy(Strategy):
@@ -419,6 +410,7 @@ class SliceStrategy(Strategy):
 class SigningRequestStrategy(Strategy):
     """CertificateSigningRequests: the server notes who asks; only approval and status change it."""
 
+    checks_structure = True
     has_status = True
 
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:

@@ -4,7 +4,6 @@ Source: kubernetes pkg/apis/certificates/validation/validation.go, v1.34.
 """
 
 import base64
-import binascii
 import re
 
 from kubelite.meta import errors, names
@@ -18,12 +17,12 @@ _USAGES = (
     *("server auth", "signing", "timestamping", "ipsec user"),
 )
 MIN_SECONDS = 600
-_PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----")
+_PEM = re.compile(rb"-----BEGIN ([^\n]*?)-----\s*\n(.*?)\n?-----END \1-----", re.DOTALL)
 
 
 def check_request(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = _check_body(spec.get("request") or "")
+    causes = _check_body(spec.get("request"))
     usages = spec.get("usages") or []
     if not usages:
         causes.append(errors.required("spec.usages"))
@@ -44,23 +43,36 @@ def check_request(obj: Obj) -> list[Cause]:
     return causes
 
 
-def _check_body(text: str) -> list[Cause]:
-    """A PEM block of a signing request that can be read; whether to sign it is for its signer to say."""
-    try:
-        pem = base64.b64decode(text)
-    except (binascii.Error, ValueError):
-        pem = b""
-    block = _PEM.search(pem)
-    if block is None or block[1] not in (b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"):
-        return [errors.invalid("spec.request", text or None, "PEM block type must be CERTIFICATE REQUEST")]
+def _check_body(text: str | None) -> list[Cause]:
+    """A PEM block of a signing request that can be read and is signed; whether to sign it is for its signer to say."""
+    block = _PEM.search(base64.b64decode(text or ""))
+    if block is None or block[1] != b"CERTIFICATE REQUEST":
+        return [errors.invalid("spec.request", text, "PEM block type must be CERTIFICATE REQUEST")]
     from cryptography import x509  # loads with the first request
 
     try:
-        x509.load_pem_x509_csr(pem)
+        signed = x509.load_der_x509_csr(base64.b64decode(block[2])).is_signature_valid
     except ValueError as e:
         text_of = "syntax error: data truncated" if "ShortData" in str(e) else str(e)
         return [errors.invalid("spec.request", text, f"asn1: {text_of}")]
-    return []
+    return [] if signed else [errors.invalid("spec.request", text, "x509: verification failure")]
+
+
+def _certificate_fault(text: str) -> str:
+    """Why a text isn't the certificates that a signer issued; empty where it is."""
+    from cryptography import x509
+
+    blocks = _PEM.findall(base64.b64decode(text))
+    for kind, body in blocks:
+        if kind != b"CERTIFICATE":
+            return f'only CERTIFICATE PEM blocks are allowed, found "{kind.decode(errors="replace")}"'
+        if b":" in body:
+            return "no PEM block headers are permitted"
+        try:
+            x509.load_der_x509_certificate(base64.b64decode(body))
+        except ValueError as e:
+            return f"x509: {e}"
+    return "" if blocks else "must contain at least one CERTIFICATE PEM block"
 
 
 def check_signer_name(name: str, path: str) -> list[Cause]:
@@ -100,7 +112,7 @@ def check_update(new: Obj, old: Obj, subresource: str) -> list[Cause]:
             causes.append(errors.duplicate(f"{path}[{index}].type", kind))
         if {"Approved": "Denied", "Denied": "Approved"}.get(kind) in types[:index]:
             text = "Approved and Denied conditions are mutually exclusive"
-            causes.append(errors.invalid(f"{path}[{index}].type", kind, text))
+            causes.append(errors.invalid(path, kind, text))
     for kind in ("Approved", "Denied", "Failed"):
         now, was = _of_type(conditions, kind), _of_type(before, kind)
         if len(now) < len(was):
@@ -109,8 +121,11 @@ def check_update(new: Obj, old: Obj, subresource: str) -> list[Cause]:
             causes.append(errors.forbidden(path, f'updates may not add a condition of type "{kind}"'))
         elif subresource != "approval" and kind != "Failed" and now != was:
             causes.append(errors.forbidden(path, f'updates may not modify a condition of type "{kind}"'))
-    certificate = (old.get("status") or {}).get("certificate")
-    if certificate and (new.get("status") or {}).get("certificate") != certificate:
+    now, was = ((obj.get("status") or {}).get("certificate", "") for obj in (new, old))
+    if now and now != was:
+        fault = _certificate_fault(now)
+        causes += [errors.invalid("status.certificate", "<certificate data>", fault)] if fault else []
+    if was and now != was:
         causes.append(errors.forbidden("status.certificate", "updates may not modify existing certificate content"))
     return causes
 

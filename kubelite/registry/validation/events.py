@@ -3,6 +3,8 @@
 Source: kubernetes pkg/apis/core/validation/events.go, v1.34.
 """
 
+from typing import Any
+
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
@@ -15,21 +17,21 @@ _UNSET = (
     ("lastTimestamp", "deprecatedLastTimestamp"),
     ("count", "deprecatedCount"),
 )
-#: What a stored event keeps: (the name in the fault, the name in events.k8s.io).
-_KEPT = (
-    ("involvedObject", "regarding"),
-    ("reason", "reason"),
-    ("message", "note"),
-    ("source", "deprecatedSource"),
-    ("firstTimestamp", "deprecatedFirstTimestamp"),
-    ("lastTimestamp", "deprecatedLastTimestamp"),
-    ("count", "deprecatedCount"),
-    ("type", "type"),
-    ("eventTime", "eventTime"),
-    ("action", "action"),
-    ("related", "related"),
-    ("reportingController", "reportingController"),
-    ("reportingInstance", "reportingInstance"),
+#: What a stored event keeps: (the name in the fault, the name in events.k8s.io, its zero).
+_KEPT: tuple[tuple[str, str, Any], ...] = (
+    ("involvedObject", "regarding", {}),
+    ("reason", "reason", ""),
+    ("message", "note", ""),
+    ("source", "deprecatedSource", {}),
+    ("firstTimestamp", "deprecatedFirstTimestamp", None),
+    ("lastTimestamp", "deprecatedLastTimestamp", None),
+    ("count", "deprecatedCount", 0),
+    ("type", "type", ""),
+    ("eventTime", "eventTime", None),
+    ("action", "action", ""),
+    ("related", "related", None),
+    ("reportingController", "reportingController", ""),
+    ("reportingInstance", "reportingInstance", ""),
 )
 
 
@@ -78,8 +80,8 @@ def check_strictly(obj: Obj) -> list[Cause]:
 def check_update_strictly(new: Obj, old: Obj) -> list[Cause]:
     """An event of events.k8s.io changes in its series only."""
     causes = _check_series(new) if new.get("series") != old.get("series") else []
-    for name, field in _KEPT:
-        causes += fields.immutable(new.get(field) or None, old.get(field) or None, name)
+    for name, field, zero in _KEPT:
+        causes += fields.immutable(new.get(field, zero), old.get(field, zero), name)
     return causes
 
 

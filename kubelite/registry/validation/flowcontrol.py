@@ -3,6 +3,7 @@
 Source: kubernetes pkg/apis/flowcontrol/validation/validation.go, v1.34.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from kubelite.registry.validation import fields
 
 MAX_PRECEDENCE = 10000
 MAX_QUEUES = 10_000_000
+MAX_HASH_BITS = 60
+#: The names of the schemas and levels that a server can't do without.
+MANDATORY = ("exempt", "catch-all")
 _METHODS = ("ByNamespace", "ByUser")
 _SUBJECTS = ("Group", "ServiceAccount", "User")
 _VERBS = frozenset(("get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy"))
@@ -82,7 +86,8 @@ def _check_subject(subject: Obj, path: str) -> list[Cause]:
         for part in ("name", "namespace"):
             value, at = given.get(part, ""), f"{path}.serviceAccount.{part}"
             if not value:
-                causes.append(errors.required(at))
+                text = "must specify namespace for service account" if part == "namespace" else ""
+                causes.append(errors.required(at, text))
             elif part == "name" and value != "*":
                 causes += fields.invalid_if(names.dns1123_subdomain(value), at, value)
             elif part == "namespace":
@@ -219,4 +224,41 @@ def _check_queues(queuing: Obj, path: str) -> list[Cause]:
         causes.append(errors.invalid(f"{path}.handSize", hand, "must be positive"))
     elif hand > queues:
         causes.append(errors.invalid(f"{path}.handSize", hand, f"should not be greater than queues ({queues})"))
+    elif _entropy_bits(queues, hand) > MAX_HASH_BITS:
+        text = f"required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {MAX_HASH_BITS}"
+        causes.append(errors.invalid(f"{path}.handSize", hand, text))
+    return causes
+
+
+def _entropy_bits(deck: int, hand: int) -> int:
+    """How much of a hash it takes to deal a hand without repetition.
+
+    Source: apiserver pkg/util/shufflesharding, v0.34.
+    """
+    return math.ceil(math.log2(deck) * hand)
+
+
+def check_fixed(new: Obj, old: Obj) -> list[Cause]:
+    """The schemas and levels that a server can't do without stay as they are; how the exempt level lends may change."""
+    name, spec, was = new["metadata"]["name"], new.get("spec") or {}, old.get("spec") or {}
+    if name not in MANDATORY:
+        return []
+    if new["kind"] == "PriorityLevelConfiguration" and name == "exempt":
+        if {**spec, "exempt": was.get("exempt")} == was:
+            return []
+        return [errors.invalid("spec", spec, f"spec of '{name}' except the 'spec.exempt' field must equal the fixed value")]
+    return [] if spec == was else [errors.invalid("spec", spec, f"spec of '{name}' must equal the fixed value")]
+
+
+def check_status(obj: Obj) -> list[Cause]:
+    """Its conditions have types, each another one."""
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, condition in enumerate((obj.get("status") or {}).get("conditions") or ()):
+        at, kind = f"status.conditions[{index}].type", condition.get("type", "")
+        if kind in seen:
+            causes.append(errors.duplicate(at, kind))
+        seen.add(kind)
+        if not kind:
+            causes.append(errors.required(at))
     return causes

@@ -14,13 +14,29 @@ from kubelite.registry.validation import containers, fields, pods, resources
 from kubelite.registry.validation.networking import CIDR_TEXT
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_TOLERATION_KEY = ("key", "operator", "value", "effect")
 
 
 def check_node(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
-    causes = check_taints(spec.get("taints") or (), "metadata.taints")  # upstream names them so
-    causes += check_amounts(obj)
+    causes = check_taints(spec.get("taints") or (), "metadata.taints")  # upstream names them so, and the swap space
+    causes += _check_amounts(obj)
+    swap = ((obj.get("status") or {}).get("nodeInfo") or {}).get("swap") or {}
+    causes += fields.positive(swap.get("capacity"), "metadata.nodeSwapStatus.capacity")
     return causes + _check_ranges(spec.get("podCIDRs") or [])
+
+
+def check_node_update(new: Obj, old: Obj) -> list[Cause]:
+    """What a node's status may not say, and what of its spec stays once it is set."""
+    causes = _check_amounts(new) + _check_addresses(new)
+    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    for field, name in (("podCIDRs", "podCIDR"), ("providerID", "providerID")):
+        if was.get(field) and spec.get(field) != was[field]:
+            text = f'node updates may not change {name} except from "" to valid'
+            causes.append(errors.forbidden(f"spec.{field}", text))
+    if spec.get("externalID") != was.get("externalID"):
+        causes.append(errors.forbidden("spec.externalID", "may not be updated"))
+    return causes
 
 
 def check_taints(taints: Sequence[Obj], path: str) -> list[Cause]:
@@ -29,8 +45,9 @@ def check_taints(taints: Sequence[Obj], path: str) -> list[Cause]:
     for index, taint in enumerate(taints):
         at, key, value, effect = f"{path}[{index}]", taint.get("key", ""), taint.get("value", ""), taint.get("effect")
         causes += fields.invalid_if(names.qualified_name(key), f"{at}.key", key)
-        if value:
-            causes += fields.invalid_if(names.label_value(value), f"{at}.value", value)
+        faults = names.label_value(value)
+        if faults:
+            causes.append(errors.invalid(f"{at}.value", value, ";".join(faults)))
         causes += fields.one_of(effect, f"{at}.effect", _EFFECTS)
         if (key, effect or "") in seen:
             text = f"Duplicate value: {errors.format_value(taint)}: taints must be unique by key and effect pair"
@@ -39,12 +56,12 @@ def check_taints(taints: Sequence[Obj], path: str) -> list[Cause]:
     return causes
 
 
-def check_amounts(obj: Obj) -> list[Cause]:
+def _check_amounts(obj: Obj) -> list[Cause]:
     """What a node has and what of it can be used."""
     status = obj.get("status") or {}
     causes: list[Cause] = []
     for field in ("capacity", "allocatable"):
-        for name, amount in (status.get(field) or status.get("capacity") or {}).items():
+        for name, amount in (status.get(field) or {}).items():
             causes += resources.amount(name, amount, f"status.{field}.{name}")
     return causes
 
@@ -52,18 +69,23 @@ def check_amounts(obj: Obj) -> list[Cause]:
 def _check_ranges(ranges: Sequence[str]) -> list[Cause]:
     """The pods' address ranges: at most one of each family."""
     causes: list[Cause] = []
-    families: list[int] = []
+    families: set[int] = set()
+    path = "spec.podCIDRs"
     for index, text in enumerate(ranges):
         try:
-            families.append(ipaddress.ip_network(text, strict=False).version)
+            families.add(ipaddress.ip_network(text, strict=False).version)
         except ValueError:
-            causes.append(errors.invalid(f"spec.podCIDRs[{index}]", text, CIDR_TEXT))
-    if len(ranges) > 1 and not causes and (len(ranges) > 2 or len(set(families)) < len(families)):
-        causes.append(errors.invalid("spec.podCIDRs", list(ranges), "may specify no more than one CIDR for each IP family"))
+            if len(ranges) > 1 and not causes:
+                why = f"invalid CIDR[{index}]: <nil> (invalid CIDR address: {text})"
+                fault = f"Internal error: invalid PodCIDRs. failed to check with dual stack with error:{why}"
+                causes.append(Cause(path, "InternalError", fault))
+            causes.append(errors.invalid(f"{path}[{index}]", text, CIDR_TEXT))
+    if len(ranges) > 1 and (len(ranges) > 2 or len(families) < 2):
+        causes.append(errors.invalid(path, list(ranges), "may specify no more than one CIDR for each IP family"))
     return causes
 
 
-def check_addresses(obj: Obj) -> list[Cause]:
+def _check_addresses(obj: Obj) -> list[Cause]:
     """A node says each of its addresses once."""
     seen: list[Any] = []
     causes: list[Cause] = []
@@ -85,5 +107,6 @@ def check_runtime_class(obj: Obj) -> list[Cause]:
     tolerations = scheduling.get("tolerations") or []
     # upstream names the field twice
     causes += pods.check_tolerations(tolerations, "scheduling.tolerations.tolerations")
-    repeated = (index for index, toleration in enumerate(tolerations) if toleration in tolerations[:index])
+    keys = [tuple(toleration.get(field) for field in _TOLERATION_KEY) for toleration in tolerations]
+    repeated = (index for index, key in enumerate(keys) if key in keys[:index])
     return causes + [errors.duplicate(f"scheduling.tolerations[{i}]", tolerations[i]) for i in repeated]
