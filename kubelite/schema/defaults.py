@@ -152,11 +152,11 @@ def _endpoints(obj: Obj) -> None:
 
 def _persistent_volume(obj: Obj) -> None:
     obj["status"].setdefault("phase", "Pending")
-    persistent_volume_specification(obj["spec"])
+    _set(obj["spec"], persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+    _volume_specification(obj["spec"])
 
 
-def persistent_volume_specification(spec: Obj) -> None:
-    _set(spec, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+def _volume_specification(spec: Obj) -> None:
     podspecs.resource_list(spec.get("capacity"))
     podspecs.volume_source(spec)
 
@@ -334,7 +334,7 @@ def _csi_driver(obj: Obj) -> None:
 def _volume_attachment(obj: Obj) -> None:
     inline = (obj["spec"].get("source") or {}).get("inlineVolumeSpec")
     if inline is not None:
-        persistent_volume_specification(inline)
+        _volume_specification(inline)
 
 
 def _priority_class(obj: Obj) -> None:

@@ -16,7 +16,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, keep
 from kubelite.registry.strategies.pods import normalize_spec
-from kubelite.registry.validation import events, metadata, networking, nodes, pods, quotas, storage
+from kubelite.registry.validation import events, metadata, networking, nodes, pods, quotas
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
 MAX_DATA_BYTES = 1024 * 1024
@@ -313,50 +313,3 @@ class PodTemplateStrategy(Strategy):
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return pods.check_template(obj.get("template") or {}, "template")
-
-
-class VolumeStrategy(Strategy):
-    """PersistentVolumes."""
-
-    returns_deleted = True
-    has_status = True
-
-    def prepare_create(self, request: Request, obj: Obj) -> None:
-        obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": request.now}
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return storage.check_volume(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return [] if request.subresource else storage.check_volume(new) + storage.check_volume_update(new, old)
-
-    def prepare_status(self, request: Request, new: Obj, old: Obj) -> None:
-        keep(new, old, "spec")
-        status, was = new.get("status") or {}, old.get("status") or {}
-        if status.get("phase") != was.get("phase"):
-            if status.get("lastPhaseTransitionTime") in (None, was.get("lastPhaseTransitionTime")):
-                status["lastPhaseTransitionTime"] = request.now
-        elif not status.get("lastPhaseTransitionTime") and was.get("lastPhaseTransitionTime"):
-            status["lastPhaseTransitionTime"] = was["lastPhaseTransitionTime"]
-        new["status"] = status
-
-
-class ClaimStrategy(Strategy):
-    """PersistentVolumeClaims."""
-
-    returns_deleted = True
-    has_status = True
-
-    def normalize(self, obj: Obj) -> None:
-        storage.mirror_data_source(obj.get("spec"))
-
-    def prepare_create(self, request: Request, obj: Obj) -> None:
-        obj["status"] = {"phase": "Pending"}
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return storage.check_claim(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        if request.subresource == "status":
-            return storage.check_claim_status(new)
-        return [] if request.subresource else storage.check_claim(new) + storage.check_claim_update(new, old)

@@ -14,12 +14,12 @@ from kubelite.registry.validation import (
     admissionregistration,
     autoscaling,
     certificates,
-    csi,
     devices,
     fields,
     flowcontrol,
     metadata,
     networking,
+    nodelabels,
     nodes,
     priorities,
     rbac,
@@ -90,6 +90,10 @@ class RuntimeClassStrategy(Strategy):
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         return self.validate(request, new) + fields.immutable(new.get("handler", ""), old.get("handler", ""), "handler")
+
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        selector = (new.get("scheduling") or {}).get("nodeSelector") or ()
+        return [f"scheduling.nodeSelector: {nodelabels.WARNINGS[key]}" for key in selector if key in nodelabels.WARNINGS]
 
 
 class DisruptionBudgetStrategy(Strategy):
@@ -278,86 +282,6 @@ class PriorityClassStrategy(Strategy):
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         return priorities.check_class_update(new, old)
-
-
-class StorageClassStrategy(Strategy):
-    returns_deleted = True
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return csi.check_storage_class(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return self.validate(request, new) + csi.check_storage_class_update(new, old)
-
-
-class AttributesClassStrategy(Strategy):
-    """VolumeAttributesClasses."""
-
-    returns_deleted = True
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return csi.check_attributes_class(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return csi.check_attributes_class_update(new, old) + self.validate(request, new)
-
-
-class CsiNodeStrategy(Strategy):
-    returns_deleted = True
-    allow_unconditional_update = False
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return csi.check_node(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return self.validate(request, new) + csi.check_node_update(new, old)
-
-
-class CsiCapacityStrategy(Strategy):
-    allow_unconditional_update = False
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return csi.check_capacity(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return self.validate(request, new) + csi.check_capacity_update(new, old)
-
-
-class DriverStrategy(Strategy):
-    """CSIDrivers: a generation from the first change on."""
-
-    returns_deleted = True
-    update_checks_names = False
-    allow_unconditional_update = False
-
-    def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
-        if new.get("spec") != old.get("spec"):
-            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
-
-    def normalize(self, obj: Obj) -> None:
-        (obj.get("spec") or {}).pop("nodeAllocatableUpdatePeriodSeconds", None)  # KEP-4876 is off in 1.34
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return csi.check_driver(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return self.validate(request, new) + csi.check_driver_update(new, old)
-
-
-class AttachmentStrategy(Strategy):
-    """VolumeAttachments."""
-
-    returns_deleted = True
-    status_keeps_metadata = True
-    allow_unconditional_update = False
-    has_status = True
-    initial_status: ClassVar[Obj | None] = {"attached": False}
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return csi.check_attachment(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return self.validate(request, new) + fields.immutable(new.get("spec"), old.get("spec"), "spec")
 
 
 class ResourceClaimStrategy(Strategy):

@@ -1,7 +1,7 @@
 """Which strategy each resource has; those that are not here have the generic one."""
 
 from kubelite.registry.crds import DefinitionStrategy
-from kubelite.registry.strategies import Strategy, core, others, pods, services, workloads
+from kubelite.registry.strategies import Strategy, core, others, pods, services, storage, workloads
 
 STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "pods"): pods.PodStrategy(),
@@ -17,8 +17,8 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "serviceaccounts"): core.ServiceAccountStrategy(),
     ("", "resourcequotas"): core.ResourceQuotaStrategy(),
     ("", "podtemplates"): core.PodTemplateStrategy(),
-    ("", "persistentvolumes"): core.VolumeStrategy(),
-    ("", "persistentvolumeclaims"): core.ClaimStrategy(),
+    ("", "persistentvolumes"): storage.VolumeStrategy(),
+    ("", "persistentvolumeclaims"): storage.ClaimStrategy(),
     ("", "replicationcontrollers"): workloads.ReplicationControllerStrategy(),
     ("apps", "deployments"): workloads.DeploymentStrategy(),
     ("apps", "replicasets"): workloads.ReplicaSetStrategy(),
@@ -42,12 +42,12 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("networking.k8s.io", "ipaddresses"): others.IpAddressStrategy(),
     ("discovery.k8s.io", "endpointslices"): others.EndpointSliceStrategy(),
     ("scheduling.k8s.io", "priorityclasses"): others.PriorityClassStrategy(),
-    ("storage.k8s.io", "storageclasses"): others.StorageClassStrategy(),
-    ("storage.k8s.io", "volumeattributesclasses"): others.AttributesClassStrategy(),
-    ("storage.k8s.io", "csinodes"): others.CsiNodeStrategy(),
-    ("storage.k8s.io", "csidrivers"): others.DriverStrategy(),
-    ("storage.k8s.io", "csistoragecapacities"): others.CsiCapacityStrategy(),
-    ("storage.k8s.io", "volumeattachments"): others.AttachmentStrategy(),
+    ("storage.k8s.io", "storageclasses"): storage.StorageClassStrategy(),
+    ("storage.k8s.io", "volumeattributesclasses"): storage.AttributesClassStrategy(),
+    ("storage.k8s.io", "csinodes"): storage.CsiNodeStrategy(),
+    ("storage.k8s.io", "csidrivers"): storage.DriverStrategy(),
+    ("storage.k8s.io", "csistoragecapacities"): storage.CsiCapacityStrategy(),
+    ("storage.k8s.io", "volumeattachments"): storage.AttachmentStrategy(),
     ("resource.k8s.io", "resourceclaims"): others.ResourceClaimStrategy(),
     ("resource.k8s.io", "resourceclaimtemplates"): others.ClaimTemplateStrategy(),
     ("resource.k8s.io", "resourceslices"): others.SliceStrategy(),

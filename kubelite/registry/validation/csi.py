@@ -9,10 +9,13 @@ from typing import Any
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields
+from kubelite.registry.validation import fields, nodelabels, persistentvolumes, volumesources
 
 MAX_PARAMETERS, MAX_PARAMETER_BYTES = 512, 256 * 1024
-MAX_NODE_ID = 192
+MAX_NODE_ID = 256
+MAX_ATTACHMENT_BYTES, MAX_ERROR_BYTES = 256 * 1024, 1024
+_RECLAIM_POLICIES = ("Delete", "Retain")
+_BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 _MODES = ("Persistent", "Ephemeral")
 _GROUP_POLICIES = ("ReadWriteOnceWithFSType", "File", "None")
 
@@ -20,7 +23,12 @@ _GROUP_POLICIES = ("ReadWriteOnceWithFSType", "File", "None")
 def check_storage_class(obj: Obj) -> list[Cause]:
     causes = _check_provisioner(obj.get("provisioner") or "", "provisioner")
     causes += _check_parameters(obj.get("parameters") or {}, "parameters")
-    seen: list[Any] = []
+    policy, mode = obj.get("reclaimPolicy"), obj.get("volumeBindingMode")
+    if policy and policy not in _RECLAIM_POLICIES:
+        causes.append(errors.not_supported("reclaimPolicy", policy, _RECLAIM_POLICIES))
+    if mode not in _BINDING_MODES:
+        causes.append(errors.not_supported("volumeBindingMode", mode, _BINDING_MODES))
+    seen: list[Any] = [{}]  # a term of nothing is one too many
     for index, term in enumerate(obj.get("allowedTopologies") or ()):
         path = f"allowedTopologies[{index}].matchLabelExpressions"
         values, faults = _check_topology(term.get("matchLabelExpressions") or (), path)
@@ -29,6 +37,15 @@ def check_storage_class(obj: Obj) -> list[Cause]:
             causes.append(errors.duplicate(path, ""))
         seen.append(values)
     return causes
+
+
+def storage_class_warnings(obj: Obj) -> list[str]:
+    return [
+        f"allowedTopologies[{index}].matchLabelExpressions[{position}].key: {nodelabels.WARNINGS[expression['key']]}"
+        for index, term in enumerate(obj.get("allowedTopologies") or ())
+        for position, expression in enumerate(term.get("matchLabelExpressions") or ())
+        if expression.get("key") in nodelabels.WARNINGS
+    ]
 
 
 def check_storage_class_update(new: Obj, old: Obj) -> list[Cause]:
@@ -116,7 +133,7 @@ def check_node(obj: Obj) -> list[Cause]:
     seen: set[str] = set()
     for index, driver in enumerate((obj.get("spec") or {}).get("drivers") or ()):
         at, name, node_id = f"spec.drivers[{index}]", driver.get("name", ""), driver.get("nodeID", "")
-        causes += check_driver_name(name, f"{at}.name")
+        causes += volumesources.driver_name(name, f"{at}.name")
         if not node_id:
             causes.append(errors.required(f"{at}.nodeID"))
         elif len(node_id) > MAX_NODE_ID:
@@ -135,21 +152,14 @@ def check_node(obj: Obj) -> list[Cause]:
     return causes
 
 
-def check_driver_name(name: str, path: str) -> list[Cause]:
-    """The name that a CSI driver has everywhere."""
-    if not name:
-        return [errors.required(path)]
-    if len(name) > names.LABEL_MAX:
-        return [errors.too_long(path, names.LABEL_MAX)]
-    return fields.invalid_if(names.dns1123_subdomain(name.lower()), path, name)
-
-
 def check_node_update(new: Obj, old: Obj) -> list[Cause]:
     """A driver that is there stays as it is."""
     before = {driver.get("name"): driver for driver in old["spec"].get("drivers") or ()}
     causes: list[Cause] = []
     for driver in new["spec"].get("drivers") or ():
-        causes += fields.immutable(driver, before.get(driver.get("name"), driver), "spec.drivers")
+        was = before.get(driver.get("name"), driver)
+        if fields.meaning(driver) != fields.meaning(was):
+            causes.append(errors.invalid("spec.drivers", driver, fields.IMMUTABLE))
     return causes
 
 
@@ -167,8 +177,31 @@ def check_capacity_update(new: Obj, old: Obj) -> list[Cause]:
 
 
 def check_attachment(obj: Obj) -> list[Cause]:
-    """A VolumeAttachment."""
+    """A new VolumeAttachment."""
     spec = obj.get("spec") or {}
+    causes, volume = _check_attachment(spec), (spec.get("source") or {}).get("persistentVolumeName")
+    causes += volumesources.driver_name(spec.get("attacher", ""), "spec.attacher")
+    if volume is not None:
+        causes += fields.invalid_if(names.dns1123_subdomain(volume), "spec.source.persistentVolumeName", volume)
+    return causes
+
+
+def check_attachment_update(new: Obj, old: Obj) -> list[Cause]:
+    causes = _check_attachment(new.get("spec") or {}) + _check_attachment_status(new.get("status") or {})
+    return causes + fields.immutable(new.get("spec"), old.get("spec"), "spec")
+
+
+def _check_attachment_status(status: Obj) -> list[Cause]:
+    causes: list[Cause] = []
+    data = status.get("attachmentMetadata") or {}
+    if sum(len(key.encode()) + len(value.encode()) for key, value in data.items()) > MAX_ATTACHMENT_BYTES:
+        causes.append(errors.too_long("status.attachmentMetadata", MAX_ATTACHMENT_BYTES))
+    told = {field: (status.get(field) or {}).get("message", "") for field in ("attachError", "detachError")}
+    too_long = [field for field, message in told.items() if len(message.encode()) > MAX_ERROR_BYTES]
+    return causes + [errors.too_long(f"status.{field}.message", MAX_ATTACHMENT_BYTES) for field in too_long]  # as upstream says
+
+
+def _check_attachment(spec: Obj) -> list[Cause]:
     attacher, node, source = spec.get("attacher", ""), spec.get("nodeName", ""), spec.get("source") or {}
     causes = [] if attacher else [errors.required("spec.attacher")]
     volume, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
@@ -179,8 +212,6 @@ def check_attachment(obj: Obj) -> list[Cause]:
         causes.append(errors.forbidden("spec.source", text))
     elif volume == "":
         causes.append(errors.required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"))
-    causes += fields.invalid_if(names.dns1123_subdomain(node), "spec.nodeName", node)
-    causes += fields.invalid_if(names.dns1123_subdomain(attacher.lower()), "spec.attacher", attacher)
-    if volume is not None:
-        causes += fields.invalid_if(names.dns1123_subdomain(volume), "spec.source.persistentVolumeName", volume)
-    return causes
+    elif inline is not None:
+        causes += persistentvolumes.check_inline_volume(inline, "spec.source.inlineVolumeSpec")
+    return causes + fields.invalid_if(names.dns1123_subdomain(node), "spec.nodeName", node)

@@ -31,8 +31,6 @@ discovery.v1.EndpointSlice addressType FQDN IPv4 IPv6
 networking.v1.HTTPIngressPath pathType Exact ImplementationSpecific Prefix
 networking.v1.NetworkPolicyPort protocol SCTP TCP UDP
 networking.v1.NetworkPolicySpec policyTypes[] Egress Ingress
-storage.v1.StorageClass reclaimPolicy Delete Retain
-storage.v1.StorageClass volumeBindingMode Immediate WaitForFirstConsumer
 """
 
 

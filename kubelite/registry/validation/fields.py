@@ -82,6 +82,13 @@ def immutable(new: Any, old: Any, path: str) -> list[Cause]:
     return [] if new == old else [errors.invalid(path, new, IMMUTABLE)]
 
 
+def meaning(value: Any) -> Any:
+    """A value without its empty lists, which mean the same as none where an old and a new value are compared."""
+    if isinstance(value, Mapping):
+        return {key: meaning(item) for key, item in value.items() if item != []}
+    return [meaning(item) for item in value] if isinstance(value, list) else value
+
+
 def label_map(labels: Mapping[str, str] | None, path: str) -> list[Cause]:
     """Keys and values of labels or of a node selector."""
     causes: list[Cause] = []

@@ -1,93 +1,115 @@
-"""Checks of persistent volumes and their claims.
+"""Checks of claims of persistent volumes, and what the volumes themselves share with them.
 
-Source: kubernetes pkg/apis/core/validation, v1.34.
+Source: kubernetes pkg/apis/core/validation/validation.go and pkg/api/persistentvolumeclaim, v1.34.
 """
 
 from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import csi, fields, pods, volumes
+from kubelite.registry.validation import fields, resources
 
+CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-_SOURCES = (
-    "awsElasticBlockStore",
-    "azureDisk",
-    "azureFile",
-    "cephfs",
-    "cinder",
-    "csi",
-    "fc",
-    "flexVolume",
-    "flocker",
-    "gcePersistentDisk",
-    "glusterfs",
-    "hostPath",
-    "iscsi",
-    "local",
-    "nfs",
-    "photonPersistentDisk",
-    "portworxVolume",
-    "quobyte",
-    "rbd",
-    "scaleIO",
-    "storageos",
-    "vsphereVolume",
+_VOLUME_MODES = ("Block", "Filesystem")
+_RESIZE_STATUSES = (
+    *("ControllerResizeInProgress", "ControllerResizeInfeasible"),
+    *("NodeResizePending", "NodeResizeInProgress", "NodeResizeInfeasible"),
 )
 
 
-def _check_modes(modes: list[str], path: str) -> list[Cause]:
-    causes: list[Cause] = [errors.not_supported(path, mode, _MODES) for mode in modes if mode not in _MODES]
-    if "ReadWriteOncePod" in modes and any(mode != "ReadWriteOncePod" for mode in modes):
-        causes.append(errors.forbidden(path, "may not use ReadWriteOncePod with other access modes"))
+def check_modes(spec: Obj, path: str, missing: str = "") -> list[Cause]:
+    """The access modes of a claim or a volume; `missing` says what there should be."""
+    modes, at = spec.get("accessModes") or (), f"{path}.accessModes"
+    causes = [] if modes else [errors.required(at, missing)]
+    causes += [errors.not_supported(at, mode, _MODES) for mode in modes if mode not in _MODES]
+    if "ReadWriteOncePod" in modes and any(mode != "ReadWriteOncePod" and mode in _MODES for mode in modes):
+        causes.append(errors.forbidden(at, "may not use ReadWriteOncePod with other access modes"))
     return causes
 
 
-def check_claim(obj: Obj) -> list[Cause]:
-    spec = obj.get("spec") or {}
-    causes: list[Cause] = []
-    if not spec.get("accessModes"):
-        causes.append(errors.required("spec.accessModes", "at least 1 access mode is required"))
+def check_class(name: str | None, path: str) -> list[Cause]:
+    """The name of a class, of storage or of attributes, where there is one."""
+    return fields.named(name, path, names.dns1123_subdomain) if name else []
+
+
+def check_volume_mode(spec: Obj, path: str) -> list[Cause]:
+    """How a volume is used: a claim's or a volume's own."""
+    mode = spec.get("volumeMode")
+    if mode is None or mode in _VOLUME_MODES:
+        return []
+    return [errors.not_supported(f"{path}.volumeMode", mode, _VOLUME_MODES)]
+
+
+def check_amount(amount: str, path: str) -> list[Cause]:
+    """That an amount of storage isn't negative, in the words for it in a status and in a volume."""
+    whole = quantities.value(amount)
+    if whole >= 0:
+        return []
+    return [Cause(path, "FieldValueInvalid", f"Invalid value: {whole}: must be a valid resource quantity")]
+
+
+def check_claim(obj: Obj, old: Obj | None = None) -> list[Cause]:
+    """A claim; groups of its sources aren't looked at where the old one has any."""
+    spec, was = obj.get("spec") or {}, (old or {}).get("spec") or {}
+    causes = check_modes(spec, "spec", "at least 1 access mode is required")
     causes += fields.label_selector(spec.get("selector"), "spec.selector")
-    causes += _check_modes(spec.get("accessModes") or [], "spec.accessModes")
-    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    size = _size(spec)
     if size is None:
         causes.append(errors.required("spec.resources[storage]"))
     elif quantities.parse(size) <= 0:
         causes.append(errors.invalid("spec.resources[storage]", size, "must be greater than zero"))
-    if spec.get("storageClassName"):
-        causes += fields.named(spec["storageClassName"], "spec.storageClassName", names.dns1123_subdomain)
-    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
-    for given, field in ((source, "dataSource"), (reference, "dataSourceRef")):
-        if given is not None:
-            causes += _check_data_source(given, f"spec.{field}")
-    if source is not None and reference is not None:
-        if reference.get("namespace"):
-            causes.append(errors.invalid("spec", spec, "may not be specified when dataSourceRef.namespace is specified"))
-        elif any((source.get(f) or "") != (reference.get(f) or "") for f in ("apiGroup", "kind", "name")):
-            causes.append(errors.invalid("spec", spec, "must match dataSourceRef"))
-    return causes
+    causes += check_class(spec.get("storageClassName"), "spec.storageClassName")
+    causes += check_volume_mode(spec, "spec")
+    any_group = any("apiGroup" in (was.get(field) or {}) for field in ("dataSource", "dataSourceRef"))
+    for field in ("dataSource", "dataSourceRef"):
+        if spec.get(field) is not None:
+            causes += _check_data_source(spec[field], f"spec.{field}", any_group)
+    if spec.get("dataSource") is not None and spec.get("dataSourceRef") is not None:
+        causes += _check_both_sources(spec)
+    return causes + check_class(spec.get("volumeAttributesClassName"), "spec.volumeAttributesClassName")
 
 
-def _check_data_source(source: Obj, path: str) -> list[Cause]:
+def _check_both_sources(spec: Obj) -> list[Cause]:
+    source, reference = spec["dataSource"], spec["dataSourceRef"]
+    if reference.get("namespace"):
+        return [errors.invalid("spec", spec, "may not be specified when dataSourceRef.namespace is specified")]
+    if any((source.get(field) or "") != (reference.get(field) or "") for field in ("apiGroup", "kind", "name")):
+        return [errors.invalid("spec", spec, "must match dataSourceRef")]
+    return []
+
+
+def _size(spec: Obj, field: str = "requests") -> str | None:
+    size: str | None = ((spec.get("resources") or {}).get(field) or {}).get("storage")
+    return size
+
+
+def _check_data_source(source: Obj, path: str, any_group: bool) -> list[Cause]:
     causes = [errors.required(f"{path}.{field}") for field in ("name", "kind") if not source.get(field)]
     group = source.get("apiGroup") or ""
     if not group and source.get("kind") != "PersistentVolumeClaim":
         text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
         causes.append(errors.invalid(path, source.get("kind", ""), text))
-    return causes + (fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group) if group else [])
+    if group and not any_group:
+        causes += fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group)
+    namespace = source.get("namespace")
+    return causes + (fields.named(namespace, f"{path}.namespace") if namespace else [])
 
 
 #: What the older of the two fields for a claim's source may name.
 _OLD_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
 
 
-def mirror_data_source(spec: Obj | None) -> None:
-    """A claim's source stands in two fields, of which a client may know one (KEP-1495)."""
+def mirror_data_source(spec: Obj | None, old: Obj | None = None) -> None:
+    """A claim's source stands in two fields, of which a client may know one (KEP-1495). Sources in other namespaces are alpha in
+    1.34 (KEP-3294) and not kept; nor is one of another kind in the older field, unless the claim has a source already."""
     if not isinstance(spec, dict):
         return
+    if (spec.get("dataSourceRef") or {}).get("namespace") and (old or {}).get("dataSourceRef") is None:
+        del spec["dataSourceRef"]
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
     if isinstance(source, dict) and reference is None:
-        if (source.get("apiGroup") or "", source.get("kind")) in _OLD_SOURCES:
+        known = (source.get("apiGroup") or "", source.get("kind")) in _OLD_SOURCES
+        if known or (old or {}).get("dataSource") is not None:
             spec["dataSourceRef"] = dict(source)
         else:
             del spec["dataSource"]
@@ -95,115 +117,85 @@ def mirror_data_source(spec: Obj | None) -> None:
         spec["dataSource"] = {field: value for field, value in reference.items() if field != "namespace"}
 
 
+def claim_warnings(obj: Obj) -> list[str]:
+    found: list[str] = []
+    if CLASS_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+        text = 'deprecated since v1.8; use "storageClassName" attribute instead'
+        found.append(f"metadata.annotations[{CLASS_ANNOTATION}]: {text}")
+    for field in ("requests", "limits"):
+        size = _size(obj.get("spec") or {}, field)
+        if size is not None and quantities.milli(size) % 1000:
+            path = f"spec.resources.{field}[storage]"
+            found.append(f'{path}: fractional byte value "{size}" is invalid, must be an integer')
+    return found
+
+
 def check_claim_status(obj: Obj) -> list[Cause]:
+    status = obj.get("status") or {}
     causes: list[Cause] = []
-    for name, amount in ((obj.get("status") or {}).get("capacity") or {}).items():
-        path = f"status.capacity[{name}]"
-        if quantities.is_quantity(amount) and quantities.parse(amount) < 0:
-            text = f"Invalid value: {amount}: must be a valid resource quantity"
-            causes.append(Cause(path, "FieldValueInvalid", text))
+    for name, amount in (status.get("capacity") or {}).items():
+        causes += check_amount(amount, f"status.capacity[{name}]")
+    path = "status.allocatedResourceStatuses"
+    for name, state in (status.get("allocatedResourceStatuses") or {}).items():
+        causes += _check_allocated(name, path)
+        if state not in _RESIZE_STATUSES:
+            causes.append(errors.not_supported(path, name, _RESIZE_STATUSES))
+    path = "status.allocatedResources"
+    for name, amount in (status.get("allocatedResources") or {}).items():
+        causes += _check_allocated(name, path) or check_amount(amount, f"{path}[{name}]")
     return causes
 
 
+def _check_allocated(name: str, path: str) -> list[Cause]:
+    """What a claim may be allocated: storage, and what others than Kubernetes define."""
+    faults = names.qualified_name(name)
+    if not faults and resources.is_native(name) and name != "storage":
+        return [errors.not_supported(path, name, ("storage",))]
+    return fields.invalid_if(faults, path, name)
+
+
 def check_claim_update(new: Obj, old: Obj) -> list[Cause]:
-    """A claim's spec stands, but for its volume's name once, and the size it asks for once it is bound."""
+    """A claim's spec stands, but for its volume's name once, its class once, and what a bound one may change."""
     now, was = dict(new["spec"]), dict(old["spec"])
+    causes = _check_class_annotation(new, old, now)
     bound = (new.get("status") or {}).get("phase") == "Bound"
     if not was.get("volumeName"):
         now.pop("volumeName", None)
-        was.pop("volumeName", None)
-    if was.get("storageClassName") is None:
-        now.pop("storageClassName", None)
     if bound:
         for spec in (now, was):
             spec.pop("volumeAttributesClassName", None)
-            resources = dict(spec.get("resources") or {})
-            resources["requests"] = {k: v for k, v in (resources.get("requests") or {}).items() if k != "storage"}
-            spec["resources"] = resources
-    causes: list[Cause] = []
-    if now != was:
+            amounts = dict(spec.get("resources") or {})
+            amounts["requests"] = {k: v for k, v in (amounts.get("requests") or {}).items() if k != "storage"}
+            spec["resources"] = amounts
+    if fields.meaning(now) != fields.meaning(was):
         text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         changed = "\n".join(f"  {k}: changed" for k in sorted({*now, *was}) if now.get(k) != was.get(k))
         causes.append(errors.forbidden("spec", f"{text}\n{changed}"))
-    after = ((new["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
-    before = ((old["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")
+    after, before = _size(new["spec"]) or "0", _size(old["spec"]) or "0"
     held = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
     if quantities.parse(after) < quantities.parse(before) and quantities.parse(after) <= quantities.parse(held):
         path = "spec.resources.requests.storage"
         causes.append(errors.forbidden(path, "field can not be less than status.capacity"))
-    return causes
+    causes += fields.immutable(new["spec"].get("volumeMode"), old["spec"].get("volumeMode"), "volumeMode")
+    return causes + _check_attributes_class(new, old)
 
 
-def check_volume(obj: Obj) -> list[Cause]:
-    spec = obj.get("spec") or {}
-    causes: list[Cause] = []
-    if not spec.get("accessModes"):
-        causes.append(errors.required("spec.accessModes"))
-    causes += _check_modes(spec.get("accessModes") or [], "spec.accessModes")
-    capacity = spec.get("capacity") or {}
-    if not capacity:
-        causes.append(errors.required("spec.capacity"))
-    if set(capacity) != {"storage"}:
-        text = f'Unsupported value: {errors.format_value(capacity)}: supported values: "storage"'
-        causes.append(Cause("spec.capacity", "FieldValueNotSupported", text))
-    elif quantities.parse(capacity["storage"]) <= 0:
-        if quantities.parse(capacity["storage"]) < 0:
-            text = f"Invalid value: {capacity['storage']}: must be a valid resource quantity"
-            causes.append(Cause("spec.capacity[storage]", "FieldValueInvalid", text))
-        causes.append(errors.invalid("spec.capacity[storage]", capacity["storage"], "must be greater than zero"))
-    sources = [name for name in _SOURCES if spec.get(name) is not None]
-    if not sources:
-        causes.append(errors.required("spec", "must specify a volume type"))
-    causes += [errors.forbidden(f"spec.{name}", "may not specify more than 1 volume type") for name in sources[1:]]
-    host_path = spec.get("hostPath")
-    if host_path is not None:
-        if not host_path.get("path"):
-            causes.append(errors.required("spec.hostPath.path"))
-        elif ".." in host_path["path"].split("/"):
-            causes.append(errors.invalid("spec.hostPath.path", host_path["path"], "must not contain '..'"))
-        if host_path.get("type") and host_path["type"] not in volumes.HOST_PATH_TYPES:
-            causes.append(errors.not_supported("spec.hostPath.type", host_path["type"], volumes.HOST_PATH_TYPES))
-        if host_path.get("path") == "/" and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
-            text = "may not be 'recycle' for a hostPath mount of '/'"
-            causes.append(errors.forbidden("spec.persistentVolumeReclaimPolicy", text))
-    causes += _check_remote(spec)
-    affinity = spec.get("nodeAffinity")
-    if affinity is not None:
-        if affinity.get("required") is None:
-            causes.append(errors.required("spec.nodeAffinity.required", "must specify required node constraints"))
-        else:
-            causes += pods.check_node_selector(affinity["required"], "spec.nodeAffinity.required")
-    elif spec.get("local") is not None:
-        causes.append(errors.required("spec.nodeAffinity", "Local volume requires node affinity"))
-    if spec.get("storageClassName"):
-        causes += fields.named(spec["storageClassName"], "spec.storageClassName", names.dns1123_subdomain)
-    return causes
+def _check_class_annotation(new: Obj, old: Obj, now: Obj) -> list[Cause]:
+    """The storage class was an annotation once: it may move into its field. Takes the class out of `now` where it may be set."""
+    said, before = ((obj["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION) for obj in (new, old))
+    name = new["spec"].get("storageClassName")
+    if old["spec"].get("storageClassName") is None and name is not None and before in (None, name):
+        now.pop("storageClassName")
+        if before is not None and said in (None, before):
+            return []
+    return fields.immutable(said or "", before or "", f"metadata.annotations.{CLASS_ANNOTATION}")
 
 
-def _check_remote(spec: Obj) -> list[Cause]:
-    """Volumes of NFS servers, of CSI drivers and of a node's own disks."""
-    causes: list[Cause] = []
-    if spec.get("nfs") is not None:
-        nfs = spec["nfs"]
-        causes += [errors.required(f"spec.nfs.{field}") for field in ("server", "path") if not nfs.get(field)]
-        if not (nfs.get("path") or "").startswith("/"):
-            causes.append(errors.invalid("spec.nfs.path", nfs.get("path") or "", "must be an absolute path"))
-    if spec.get("csi") is not None:
-        causes += csi.check_driver_name(spec["csi"].get("driver", ""), "spec.csi.driver")
-        if not spec["csi"].get("volumeHandle"):
-            causes.append(errors.required("spec.csi.volumeHandle"))
-    if spec.get("local") is not None:
-        path = spec["local"].get("path", "")
-        if not path:
-            causes.append(errors.required("spec.local.path"))
-        elif ".." in path.split("/"):
-            causes.append(errors.invalid("spec.local.path", path, "must not contain '..'"))
-    return causes
-
-
-def check_volume_update(new: Obj, old: Obj) -> list[Cause]:
-    """Where a volume's data is never changes."""
-    now, was = new["spec"], old["spec"]
-    if any(now.get(name) != was.get(name) for name in _SOURCES if name != "csi"):
-        return [errors.forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")]
-    return fields.immutable(now.get("volumeMode"), was.get("volumeMode"), "volumeMode")
+def _check_attributes_class(new: Obj, old: Obj) -> list[Cause]:
+    """A claim that has got a class of attributes has one for ever."""
+    name, path = new["spec"].get("volumeAttributesClassName"), "spec.volumeAttributesClassName"
+    current = (old.get("status") or {}).get("currentVolumeAttributesClassName")
+    if current is None or name or name == old["spec"].get("volumeAttributesClassName"):
+        return []
+    to = "nil" if name is None else "empty string"
+    return [errors.forbidden(path, f"update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil")]
