@@ -20,6 +20,8 @@ from kubelite.meta.types import Obj
 from kubelite.schema.kinds import Kind, Kinds
 
 KEPT_DOCUMENTS = 4
+#: To be raised when documents are made otherwise than before: clients keep what they have under a hash for good.
+_FORM = 2
 
 Document = tuple[bytes, str]
 
@@ -75,7 +77,8 @@ class OpenApi:
             custom = [
                 (k.kind, k.plural, k.namespaced, sorted(k.subresources), k.crd_version) for k in self._paths()[path] if k.custom
             ]
-            source = orjson.dumps([path, __version__, KUBERNETES_VERSION, custom], default=str, option=orjson.OPT_SORT_KEYS)
+            made_of = [path, _FORM, __version__, KUBERNETES_VERSION, custom]
+            source = orjson.dumps(made_of, default=str, option=orjson.OPT_SORT_KEYS)
             found = self._hashes[path] = _digest(source)
         return found
 

@@ -11,8 +11,9 @@ _PATCH_MEDIA = (
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
 )
+#: For built-in kinds alone: clients decide by this what they send, and custom kinds take no such patch.
+_STRATEGIC = "application/strategic-merge-patch+json"
 _CONNECT = ("attach", "exec", "portforward", "proxy")
 #: Verb -> method and the first word of the operation's id.
 _OPERATIONS = {
@@ -133,6 +134,13 @@ class _Operation:
         return f"{META}Status" if self.verb in ("delete", "deletecollection") else self.body
 
     @property
+    def media(self) -> tuple[str, ...]:
+        """What its body may be."""
+        if self.verb == "patch":
+            return _PATCH_MEDIA if self.kind.custom else (*_PATCH_MEDIA, _STRATEGIC)
+        return _MEDIA if self.kind.custom else ("*/*",)
+
+    @property
     def common(self) -> dict[str, Any]:
         group = self.kind.group.removesuffix(".k8s.io").replace(".", "") if self.kind.group else "core"
         return {
@@ -206,8 +214,7 @@ def _v3(operation: _Operation, schemas: Schemas) -> dict[str, Any]:
         content = {media: {"schema": reference} for media in _MEDIA}
         body = _body_of(operation)
         if body:
-            media_types = _PATCH_MEDIA if operation.verb == "patch" else ("*/*",)
-            result["requestBody"] = {"content": {m: {"schema": schemas.reference(body)} for m in media_types}}
+            result["requestBody"] = {"content": {m: {"schema": schemas.reference(body)} for m in operation.media}}
             if operation.verb in ("create", "update", "patch"):
                 result["requestBody"]["required"] = True
     result["responses"] = {code: {"description": text, "content": content} for code, text in _codes(operation)}
@@ -231,7 +238,7 @@ def paths_v2(kind: Kind, schemas: Schemas) -> dict[str, Any]:
 def _v2(operation: _Operation, schemas: Schemas) -> dict[str, Any]:
     result = operation.common
     result["schemes"] = ["https"]
-    result["consumes"] = list(_PATCH_MEDIA) if operation.verb == "patch" else ["*/*"]
+    result["consumes"] = list(operation.media)
     result["produces"] = ["*/*"] if operation.connects else list(_MEDIA)
     schema: dict[str, Any] = {"type": "string"}
     if not operation.connects:

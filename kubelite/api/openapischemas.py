@@ -7,7 +7,7 @@ rules, which are all here. A document holds what its kinds refer to and nothing 
 from collections.abc import Mapping
 from typing import Any
 
-from kubelite.schema import definitions
+from kubelite.schema import definitions, enums, facts, structure
 from kubelite.schema.kinds import Kind
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -16,7 +16,7 @@ _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _GVK = "x-kubernetes-group-version-kind"
 #: What OpenAPI v2 has no words for.
-_NOT_IN_V2 = ("oneOf", "anyOf", "not", "nullable")
+_NOT_IN_V2 = ("allOf", "oneOf", "anyOf", "not", "nullable")
 #: Definitions of bodies that exist in every group: which groups they are valid in is not repeated for a document's readers.
 _COMMON = (f"{META}DeleteOptions", f"{META}Status", f"{META}Patch")
 
@@ -100,9 +100,20 @@ class Schemas:
             # Fixed values are of use to validators of files, not to clients of an API that fills them in.
             (source.get("properties") or {}).get(field, {}).pop("enum", None)
         converted: dict[str, Any] = self._converted(source)
+        self._tell_more(facts.name_of(name), converted.get("properties") or {})
         if name in _COMMON and isinstance(converted.get(_GVK), list):
             converted[_GVK] = converted[_GVK][:1]
         return converted
+
+    def _tell_more(self, kind: str, properties: dict[str, Any]) -> None:
+        """Adds to the fields of a type the enums and defaults that its published definition leaves out."""
+        for name, schema in properties.items():
+            if values := enums.TOLD.get((kind, name)):
+                schema["enum"] = values
+            if values := enums.TOLD.get((kind, f"{name}[]")):
+                (schema.get("items") or schema["additionalProperties"])["enum"] = values
+            if (kind, name) in structure.DEFAULTS and not self._v2:
+                schema["default"] = structure.DEFAULTS[kind, name]
 
     def _wrapped(self, name: str, siblings: dict[str, Any]) -> dict[str, Any]:
         """A reference with text beside it, which v3 allows only around it."""
@@ -143,46 +154,50 @@ class Schemas:
 
     def _custom(self, kind: Kind) -> dict[str, Any]:
         version: Mapping[str, Any] = kind.crd_version or {}
-        raw = (version.get("schema") or {}).get("openAPIV3Schema") or {"type": "object"}
-        schema: dict[str, Any] = self._structural(raw) if self._v2 else dict(raw)
-        free = bool(raw.get("x-kubernetes-preserve-unknown-fields"))
-        if self._v2 and free:
-            # A schema that takes anything says so by naming nothing: old clients reject what they don't find.
-            schema = {}
-        else:
-            properties = {**(schema.get("properties") or {}), **_type_meta()}
-            properties["metadata"] = self._wrapped(f"{META}ObjectMeta", {"description": "Standard object's metadata."})
-            schema["properties"] = properties
+        raw = (version.get("schema") or {}).get("openAPIV3Schema")
+        schema: dict[str, Any] = {}
+        # A schema that takes anything says so in v2 by naming nothing: old clients reject what they don't find.
+        if raw is not None and not (self._v2 and raw.get("x-kubernetes-preserve-unknown-fields")):
+            schema = self._structural(raw)
+            schema["properties"] = {**(schema.get("properties") or {}), **self._object_properties()}
         schema["type"] = "object"
         schema[_GVK] = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]
+        if fields := version.get("selectableFields"):
+            schema["x-kubernetes-selectable-fields"] = [{"fieldPath": field["jsonPath"].removeprefix(".")} for field in fields]
         return schema
 
-    def _structural(self, node: Any) -> Any:
-        """A custom schema without what v2 can't say; a field that takes anything loses its type.
+    def _object_properties(self) -> dict[str, Any]:
+        return {**_type_meta(), "metadata": self._wrapped(f"{META}ObjectMeta", {"description": "Standard object's metadata."})}
 
-        Source: apiextensions-apiserver pkg/controller/openapi/v2/conversion.go.
+    def _structural(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        """A custom schema with what its extensions mean written out, and for v2 without what v2 can't say.
+
+        Source: apiextensions-apiserver pkg/controller/openapi/v2/conversion.go and openapi/builder/builder.go.
         """
-        if isinstance(node, list):
-            return [self._structural(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        result: dict[str, Any] = {}
-        for key, value in node.items():
-            if key in _NOT_IN_V2:
-                continue
-            if key == "properties":
-                result[key] = {name: self._structural(item) for name, item in value.items()}
-            elif key in ("default", "enum", "example"):
-                result[key] = value
-            else:
-                result[key] = self._structural(value)
-        if node.get("x-kubernetes-preserve-unknown-fields") and node.get("type") == "object":
-            result.pop("items", None)
-            result.pop("properties", None)
-        if node.get("nullable") and "type" in result:
-            del result["type"]
-            result.pop("items", None)
-            result.pop("properties", None)
-        if node.get("x-kubernetes-int-or-string"):
-            result.pop("type", None)
+        result = _for_v2(node) if self._v2 else dict(node)
+        for name in ("items", "additionalProperties"):
+            if isinstance(result.get(name), dict):
+                result[name] = self._structural(result[name])
+        if result.get("properties"):
+            result["properties"] = {name: self._structural(below) for name, below in result["properties"].items()}
+        if node.get("x-kubernetes-int-or-string") and not self._v2 and "anyOf" not in node and "allOf" not in node:
+            result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+        if node.get("x-kubernetes-embedded-resource") and not (self._v2 and node.get("x-kubernetes-preserve-unknown-fields")):
+            result["properties"] = {**(result.get("properties") or {}), **self._object_properties()}
+            result["required"] = list(dict.fromkeys((*(node.get("required") or ()), "kind", "apiVersion")))
         return result
+
+
+def _for_v2(node: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of a custom schema in v2: what may be null or anything has neither type nor fields there."""
+    result = {key: value for key, value in node.items() if key not in _NOT_IN_V2}
+    nullable, free = node.get("nullable"), node.get("x-kubernetes-preserve-unknown-fields")
+    if required := node.get("required"):
+        properties = node.get("properties") or {}
+        result["required"] = [name for name in required if not (properties.get(name) or {}).get("nullable")]
+    if nullable or free:
+        result.pop("items", None)
+        result.pop("properties", None)
+    if nullable or (free and node.get("type") == "object") or (node.get("type") == "array" and "items" not in result):
+        result.pop("type", None)
+    return result

@@ -31,7 +31,7 @@ _FREE = frozenset(
 
 #: Defaults that the published schemas state and the definitions leave out; the keys of map lists need them.
 #: Source: api/openapi-spec of Kubernetes v1.34.3.
-_DEFAULTS = {
+DEFAULTS = {
     ("core.v1.ContainerPort", "protocol"): "TCP",
     ("core.v1.ServicePort", "protocol"): "TCP",
     ("resource.v1.DeviceToleration", "operator"): "Equal",
@@ -214,7 +214,7 @@ def _describe(structure: Structure, fragment: definitions.Fragment) -> None:
 
 def _field(owner: Structure, name: str, fragment: definitions.Fragment) -> Structure:
     structure = _of_fragment(fragment)
-    default = _DEFAULTS.get((owner.definition, name))
+    default = DEFAULTS.get((owner.definition, name))
     if default is not None and not structure.definition:
         structure.default, structure.has_default = default, True
     return structure

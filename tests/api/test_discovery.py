@@ -66,29 +66,69 @@ async def test_openapi_v2_is_one_document(http):
     assert len(document["definitions"]) > 500
 
 
-async def test_a_custom_kind_appears_and_goes(http):
-    definition = {
-        "metadata": {"name": "crontabs.stable.example.com"},
+async def test_openapi_tells_enums_and_defaults_of_fields(http):
+    schemas = (await http.get("/openapi/v3/api/v1")).json["components"]["schemas"]
+    assert schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]["enum"] == ["SCTP", "TCP", "UDP"]
+    assert schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]["default"] == "TCP"
+    modes = schemas["io.k8s.api.core.v1.PersistentVolumeClaimSpec"]["properties"]["accessModes"]["items"]["enum"]
+    assert modes == ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+
+
+CUSTOM_KINDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def crontabs(group, spec):
+    """A definition of CronTabs whose spec has this schema."""
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    return {
+        "metadata": {"name": f"crontabs.{group}"},
         "spec": {
-            "group": "stable.example.com",
+            "group": group,
             "scope": "Namespaced",
             "names": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab", "shortNames": ["ct"]},
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "properties": {"spec": {"type": "object", "properties": {"cron": {"type": "string"}}}},
-                        }
-                    },
-                }
-            ],
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
         },
     }
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+async def test_openapi_tells_which_patches_a_kind_takes(http):
+    """kubectl apply sends a custom object a strategic patch, which no server takes, if the document has it among the types."""
+    assert (await http.post(CUSTOM_KINDS, crontabs("patched.example.com", {"type": "object"}))).status == 201
+    taken = {}
+    for path, plural in (("apis/apps/v1", "deployments"), ("apis/patched.example.com/v1", "crontabs")):
+        paths = (await http.get(f"/openapi/v3/{path}")).json["paths"]
+        patch = paths[f"/{path}/namespaces/{{namespace}}/{plural}/{{name}}"]["patch"]
+        taken[plural] = set(patch["requestBody"]["content"])
+    assert taken["deployments"] - taken["crontabs"] == {"application/strategic-merge-patch+json"}
+    assert "application/merge-patch+json" in taken["crontabs"]
+
+
+async def test_openapi_writes_out_what_extensions_of_a_custom_schema_mean(http):
+    spec = {
+        "type": "object",
+        "required": ["port", "maybe"],
+        "properties": {
+            "port": {"x-kubernetes-int-or-string": True},
+            "maybe": {"type": "string", "nullable": True},
+            "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            "pod": {"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"spec": {"type": "object"}}},
+        },
+    }
+    assert (await http.post(CUSTOM_KINDS, crontabs("written.example.com", spec))).status == 201
+    name = "com.example.written.v1.CronTab"
+    schemas = (await http.get("/openapi/v3/apis/written.example.com/v1")).json["components"]["schemas"]
+    v3 = schemas[name]["properties"]["spec"]["properties"]
+    assert v3["port"]["anyOf"] == [{"type": "integer"}, {"type": "string"}]
+    assert set(v3["pod"]["properties"]) == {"apiVersion", "kind", "metadata", "spec"}
+    assert v3["pod"]["required"] == ["kind", "apiVersion"]
+    v2 = (await http.get("/openapi/v2")).json["definitions"][name]["properties"]["spec"]
+    assert v2["required"] == ["port"]
+    assert [key for key in ("maybe", "any", "port") if "type" in v2["properties"][key]] == []
+
+
+async def test_a_custom_kind_appears_and_goes(http):
+    definition = crontabs("stable.example.com", {"type": "object", "properties": {"cron": {"type": "string"}}})
+    path = CUSTOM_KINDS
     assert (await http.post(path, definition)).status == 201
     resources = (await http.get("/apis/stable.example.com/v1")).json["resources"]
     assert resources[0]["shortNames"] == ["ct"]

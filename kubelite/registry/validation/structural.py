@@ -13,7 +13,7 @@ from kubelite.meta import errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import custom
-from kubelite.registry.validation.enums import ENUMS
+from kubelite.schema import enums
 from kubelite.schema.kinds import Kind
 from kubelite.schema.structure import Structure, structure_of
 
@@ -78,12 +78,12 @@ def _compile(structure: Structure, made: dict[int, _Rule], top: bool = False) ->
 def _enum(definition: str, name: str) -> _Rule | None:
     """The rule of a field that is an enum or a list of such."""
     rule = _Rule()
-    if (definition, name) in ENUMS:
-        rule.enum = ENUMS[definition, name] | {""}
+    if (definition, name) in enums.TAKEN:
+        rule.enum = enums.TAKEN[definition, name] | {""}
         return rule
-    if (definition, f"{name}[]") in ENUMS:
+    if (definition, f"{name}[]") in enums.TAKEN:
         rule.items = _Rule()
-        rule.items.enum = ENUMS[definition, f"{name}[]"]
+        rule.items.enum = enums.TAKEN[definition, f"{name}[]"]
         return rule
     return None
 
