@@ -1,104 +1,35 @@
-"""Who manages which field: managedFields kept true on every write, and server-side apply.
+"""Server-side apply: a configuration merged into an object, refusing what another manager owns and would change (unless
+forced), and removing what this manager applied before and no longer does.
 
-A manager is a (name, operation, apiVersion, subresource); its entry in `metadata.managedFields` lists the fields that it set.
-An update moves the fields it changes to its manager; an apply merges a configuration, refuses what another manager owns and
-would change (unless forced), and removes what this manager applied before and no longer does.
+kubectl's client-side apply is taken over: what it applied last, as its annotation says, is no conflict for kubectl's
+server-side apply, which then keeps the annotation true.
 
-Pure functions: no store, no clock. Source: KEP-555; apimachinery pkg/util/managedfields, structured-merge-diff merge/update.go.
+Pure functions: no store, no clock. Source: KEP-555; apimachinery pkg/util/managedfields/internal, structured-merge-diff
+merge/update.go.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+
+import orjson
 
 from kubelite.meta.errors import ApiError, BadRequest, Cause
 from kubelite.meta.types import Obj
-from kubelite.schema import fieldsets
+from kubelite.registry import managed
+from kubelite.registry.managed import Managed, Manager, Managers, Versions
+from kubelite.schema import declared, fieldsets, granular
 from kubelite.schema.fieldsets import FieldSet
 from kubelite.schema.structure import Structure
 
-#: What the server sets itself: nobody manages it.
-STRIPPED: tuple[tuple[str, ...], ...] = (
-    ("apiVersion",),
-    ("kind",),
-    ("metadata", "name"),
-    ("metadata", "namespace"),
-    ("metadata", "creationTimestamp"),
-    ("metadata", "selfLink"),
-    ("metadata", "uid"),
-    ("metadata", "clusterName"),
-    ("metadata", "generation"),
-    ("metadata", "managedFields"),
-    ("metadata", "resourceVersion"),
-    ("metadata", "deletionTimestamp"),
-    ("metadata", "deletionGracePeriodSeconds"),
-)
-
-#: Above this many entries of updates the oldest are merged into one, named below.
-MAX_UPDATE_MANAGERS = 10
-ANCIENT_CHANGES = "ancient-changes"
-BEFORE_FIRST_APPLY = "before-first-apply"
-
-
-@dataclass(frozen=True, slots=True)
-class Manager:
-    """One entry's identity."""
-
-    name: str
-    operation: str
-    api_version: str
-    subresource: str = ""
-
-
-@dataclass(slots=True)
-class _Managed:
-    fields: FieldSet
-    time: str
-
-
-def tracked(
-    structure: Structure,
-    old: Obj | None,
-    new: Obj,
-    *,
-    manager: str,
-    time: str,
-    api_version: str,
-    subresource: str = "",
-    reset: Sequence[tuple[str, ...]] = (),
-) -> list[Obj]:
-    """The managedFields of `new` after a create or an update by `manager`.
-
-    `reset` are the paths that this write cannot change (spec on a status update). A client that sends one empty entry resets
-    the list; entries that it sends otherwise count in place of the stored ones, where they can be read.
-    """
-    sent = new.get("metadata", {}).get("managedFields")
-    if sent == [{}]:
-        return []
-    managers = _decode(sent) if sent else None
-    if managers is None:
-        managers = _decode(old.get("metadata", {}).get("managedFields") or () if old is not None else ()) or {}
-    comparison = fieldsets.compare(structure, _managed_part(old or {}, reset), _managed_part(new, reset))
-    changed, removed = comparison.changed, comparison.removed
-    if not changed and not removed:
-        return _encode(managers)
-    me = Manager(manager, "Update", api_version, subresource)
-    touched = fieldsets.union_roots(changed, removed)
-    for other in list(managers):
-        if other != me:
-            _give_up(managers, other, touched)
-    own = managers.get(me)
-    fields = fieldsets.union_roots(fieldsets.difference(own.fields, removed) if own else {}, changed)
-    if fields:
-        managers[me] = _Managed(fields, time)
-    else:
-        managers.pop(me, None)
-    _cap(managers)
-    return _encode(managers)
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+#: The manager of kubectl's server-side apply.
+_KUBECTL = "kubectl"
+_TOTAL_ANNOTATIONS_BYTES = 256 * 1024
+#: Itself nobody's, whoever has fields below it.
+_METADATA: FieldSet = {"f:metadata": {}}
 
 
 def applied(
-    structure: Structure,
+    versions: Versions,
     live: Obj | None,
     config: Obj,
     *,
@@ -113,70 +44,118 @@ def applied(
 
     Raises:
         BadRequest: the configuration itself has managedFields.
-        ApiError: reason Conflict, a cause of FieldManagerConflict for each field that others own.
+        ApiError: it is not of its schema; reason Conflict, a cause of FieldManagerConflict for each field that others own.
     """
-    if config.get("metadata", {}).get("managedFields"):
+    metadata = config.get("metadata") or {}
+    if metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
-    stripped = (*STRIPPED, *reset)
-    managers = _decode((live or {}).get("metadata", {}).get("managedFields") or ()) or {}
-    if live is not None and not managers:
-        all_live = fieldsets.without(fieldsets.of_value(structure, live), stripped)
-        managers[Manager(BEFORE_FIRST_APPLY, "Update", api_version)] = _Managed(all_live, time)
-    me = Manager(manager, "Apply", api_version, subresource)
-    previous = managers.pop(me, None)
-    fields = fieldsets.without(fieldsets.of_value(structure, config), stripped)
-    merged = fieldsets.merge(structure, live or {}, config)
-    changed = fieldsets.without(fieldsets.compare(structure, live or {}, merged).changed, stripped)
-    conflicts = {other: both for other, m in managers.items() if (both := fieldsets.intersection(m.fields, changed))}
-    if conflicts and not force:
-        raise _conflict(conflicts)
-    for other, both in conflicts.items():
-        _give_up(managers, other, both)
-    if previous is not None:
-        held = fields
-        for managed in managers.values():
-            held = fieldsets.union_roots(held, managed.fields)
-        gone = fieldsets.difference(previous.fields, held)
-        if gone:
-            merged = fieldsets.remove(structure, merged, gone, held)
-    if fields:
-        unchanged = previous is not None and previous.fields == fields
-        managers[me] = _Managed(fields, previous.time if previous is not None and unchanged else time)
-    return {**merged, "metadata": {**merged.get("metadata", {}), "managedFields": _encode(managers)}}
+    structure = versions.structure(api_version)
+    assert structure is not None
+    wrong = declared.faults(structure, config)
+    if wrong:
+        what = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}; {_kind(api_version, config)}"
+        said = wrong[0] if len(wrong) == 1 else "errors:\n" + "\n".join(f"  {fault}" for fault in wrong)
+        raise ApiError(f"failed to create typed patch object ({what}): {said}", reason="", code=500)
+    managers = managed.decode((live or {}).get("metadata", {}).get("managedFields") or ()) or {}
+    if live and not managers:
+        everything = granular.compare(structure, managed.managed_part({}, ()), managed.managed_part(live, reset)).added
+        first = Manager(managed.BEFORE_FIRST_APPLY, "Update", api_version, subresource)
+        managers[first] = Managed(everything, time, api_version)
+    write = _Apply(versions, live or {}, config, Manager(manager, "Apply", "", subresource), time, api_version, reset)
+    try:
+        merged, left = write.done(managers, force=force)
+    except Conflicts as e:
+        rest = e.without(_last_applied(structure, live or {}, api_version)) if manager == _KUBECTL else e.fields
+        if rest:
+            raise _conflict(rest) from None
+        merged, left = write.done(managers, force=True)
+    meta = {**merged.get("metadata", {}), "managedFields": managed.encode(left)}
+    if manager == _KUBECTL and (meta.get("annotations") or {}).get(LAST_APPLIED):
+        meta["annotations"] = _with_last_applied(meta["annotations"], config)
+    return {**merged, "metadata": meta}
 
 
-_STRIPPED_TOP = frozenset(path[0] for path in STRIPPED if len(path) == 1)
-_STRIPPED_METADATA = frozenset(path[1] for path in STRIPPED if path[0] == "metadata")
+def _kind(api_version: str, config: Obj) -> str:
+    return f"{api_version if '/' in api_version else '/' + api_version}, Kind={config.get('kind')}"
 
 
-def _managed_part(obj: Obj, reset: Sequence[tuple[str, ...]]) -> Obj:
-    """The object without what nobody manages and what this write cannot change; cheaper than stripping sets of its fields."""
-    part = {name: value for name, value in obj.items() if name not in _STRIPPED_TOP}
-    metadata = obj.get("metadata") or {}
-    part["metadata"] = {name: value for name, value in metadata.items() if name not in _STRIPPED_METADATA}
-    for path in reset:
-        part = _without(part, path)
-    return part
+class Conflicts(Exception):
+    """Fields that others own and an apply would change, by their managers."""
+
+    def __init__(self, fields: Mapping[Manager, FieldSet]) -> None:
+        super().__init__()
+        self.fields = fields
+
+    def without(self, allowed: FieldSet) -> Mapping[Manager, FieldSet]:
+        """What is left of them when some are none."""
+        rest = {manager: fieldsets.difference(fields, allowed) for manager, fields in self.fields.items()}
+        return {manager: fields for manager, fields in rest.items() if fields}
 
 
-def _without(value: Obj, path: tuple[str, ...]) -> Obj:
-    first, rest = path[0], path[1:]
-    if first not in value:
-        return value
-    if rest and isinstance(value[first], dict):
-        return {**value, first: _without(value[first], rest)}
-    return {name: item for name, item in value.items() if name != first}
+class _Apply:
+    """One apply, which may be done a second time by force."""
 
+    def __init__(
+        self,
+        versions: Versions,
+        live: Obj,
+        config: Obj,
+        me: Manager,
+        time: str,
+        api_version: str,
+        reset: Sequence[tuple[str, ...]],
+    ) -> None:
+        self._versions, self._live, self._config = versions, live, config
+        self._me, self._time, self._api_version, self._reset = me, time, api_version, reset
 
-def _give_up(managers: dict[Manager, _Managed], manager: Manager, fields: FieldSet) -> None:
-    managed = managers[manager]
-    if not fieldsets.intersection(managed.fields, fields):
-        return
-    rest = fieldsets.difference(managed.fields, fields)
-    if rest:
-        managers[manager] = _Managed(rest, managed.time)
-    else:
-        del managers[manager]
+    def done(self, managers: Mapping[Manager, Managed], *, force: bool) -> tuple[Obj, Managers]:
+        """The merged object, and who manages what of it. Raises Conflicts."""
+        structure = self._versions.structure(self._api_version)
+        left = managed.current(self._versions, managers)
+        previous = left.get(self._me)
+        fields = fieldsets.without(granular.of_value(structure, self._config), self._reset)
+        left[self._me] = Managed(fields, previous.time if previous else "", self._api_version)
+        merged: Obj = granular.merge(structure, self._live, self._config)
+        if previous is not None and previous.fields:
+            merged = self._pruned(merged, left, previous)
+        comparisons = managed.Comparisons(self._versions, self._api_version, self._live, merged, self._reset)
+        conflicts = comparisons.conflicts(left, self._me)
+        if conflicts and not force:
+            raise Conflicts(conflicts)
+        comparisons.settle(left, self._me)
+        own = fieldsets.difference(fieldsets.without(fields, managed.STRIPPED), _METADATA)
+        if not own:
+            left.pop(self._me, None)
+        elif self._me in left:
+            changed = managed.managed_part(merged, ()) != managed.managed_part(self._live, ())
+            left[self._me] = Managed(own, self._time if changed else left[self._me].time, self._api_version)
+        return merged, left
+
+    def _pruned(self, merged: Obj, managers: Managers, last: Managed) -> Obj:
+        """`merged` without what this manager applied last and now neither it nor anybody else has."""
+        owned: dict[str, FieldSet] = {}
+        for found in managers.values():
+            owned[found.api_version] = fieldsets.union_roots(owned.get(found.api_version, {}), found.fields)
+        structure = self._versions.structure(last.api_version)
+        if structure is None:
+            return merged
+        whole = seen = self._versions.convert(merged, last.api_version)
+        gone = granular.with_declared(structure, last.fields)
+        pruned: Obj = granular.remove(structure, seen, gone)
+        for version in sorted(owned, key=lambda v: v != last.api_version):
+            there = self._versions.structure(version)
+            if there is None:
+                continue
+            seen, pruned = self._versions.convert(seen, version), self._versions.convert(pruned, version)
+            had = granular.with_declared(there, granular.of_value(there, seen))
+            has = granular.with_declared(there, granular.of_value(there, pruned))
+            kept = fieldsets.union_roots(has, granular.with_declared(there, owned[version]))
+            pruned = granular.remove(there, seen, fieldsets.difference(had, kept))
+        pruned = self._versions.convert(pruned, last.api_version)
+        had = granular.with_declared(structure, granular.of_value(structure, whole))
+        has = granular.with_declared(structure, granular.of_value(structure, pruned))
+        removed = fieldsets.intersection(fieldsets.difference(had, has), gone)
+        return self._versions.convert(granular.remove(structure, whole, removed), self._api_version)
 
 
 def _conflict(conflicts: Mapping[Manager, FieldSet]) -> ApiError:
@@ -197,47 +176,28 @@ def _conflict(conflicts: Mapping[Manager, FieldSet]) -> ApiError:
     return ApiError(text, causes=causes, reason="Conflict", code=409)
 
 
-def _cap(managers: dict[Manager, _Managed]) -> None:
-    """Merges the oldest updates of one version into one entry while there are more than MAX_UPDATE_MANAGERS of them."""
-    updates = [m for m in managers if m.operation == "Update" and not m.subresource]
-    if len(updates) <= MAX_UPDATE_MANAGERS:
-        return
-    updates.sort(key=lambda m: (managers[m].time, m.name))
-    for manager in updates[: len(updates) - MAX_UPDATE_MANAGERS + 1]:
-        managed = managers.pop(manager)
-        bucket = Manager(ANCIENT_CHANGES, "Update", manager.api_version)
-        before = managers.get(bucket)
-        fields = fieldsets.union_roots(before.fields, managed.fields) if before else managed.fields
-        managers[bucket] = _Managed(fields, managed.time)
+def _last_applied(structure: Structure, live: Obj, api_version: str) -> FieldSet:
+    """What kubectl applied last on the client and still is as it was: no conflict for its apply on the server."""
+    text = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        last = orjson.loads(text or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(last, dict) or last.get("apiVersion") != api_version or declared.faults(structure, last):
+        return {}
+    found = granular.compare(structure, last, live)
+    differ = fieldsets.union_roots(found.changed, found.removed)
+    return fieldsets.difference(granular.of_value(structure, last), differ)
 
 
-def _decode(entries: Sequence[Mapping[str, Any]]) -> dict[Manager, _Managed] | None:
-    """The managers of stored or sent entries; None where an entry cannot be read."""
-    managers: dict[Manager, _Managed] = {}
-    for entry in entries:
-        operation = entry.get("operation")
-        fields = entry.get("fieldsV1")
-        if operation not in ("Apply", "Update") or entry.get("fieldsType") != "FieldsV1" or not isinstance(fields, dict):
-            return None
-        manager = Manager(entry.get("manager", ""), operation, entry.get("apiVersion", ""), entry.get("subresource", ""))
-        managers[manager] = _Managed(fields, entry.get("time", ""))
-    return managers
-
-
-def _encode(managers: Mapping[Manager, _Managed]) -> list[Obj]:
-    ordered = sorted(
-        managers.items(),
-        key=lambda item: (item[0].operation, item[1].time, item[0].name, item[0].api_version, item[0].subresource),
-    )
-    return [_encode_one(manager, managed) for manager, managed in ordered]
-
-
-def _encode_one(manager: Manager, managed: _Managed) -> Obj:
-    entry: Obj = {"manager": manager.name, "operation": manager.operation, "apiVersion": manager.api_version}
-    if managed.time:
-        entry["time"] = managed.time
-    entry["fieldsType"] = "FieldsV1"
-    entry["fieldsV1"] = managed.fields
-    if manager.subresource:
-        entry["subresource"] = manager.subresource
-    return entry
+def _with_last_applied(annotations: Mapping[str, str], config: Obj) -> Obj:
+    meta = dict(config.get("metadata") or {})
+    if meta.get("annotations"):
+        meta["annotations"] = {key: text for key, text in meta["annotations"].items() if key != LAST_APPLIED}
+    text = orjson.dumps({**config, "metadata": meta}, option=orjson.OPT_SORT_KEYS).decode()
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")  # as Go writes JSON
+    with_it = {**annotations, LAST_APPLIED: text + "\n"}
+    if sum(len(key.encode()) + len(value.encode()) for key, value in with_it.items()) > _TOTAL_ANNOTATIONS_BYTES:
+        del with_it[LAST_APPLIED]
+    return with_it

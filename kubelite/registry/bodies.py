@@ -31,7 +31,7 @@ def received(kind: Kind, sent: Obj, options: WriteOptions) -> Obj:
                 f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {_strict(unknown, options)}'
             )
         _warn(unknown, options)
-    return _finished(kind, obj)
+    return _finished(kind, obj, sent)
 
 
 def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
@@ -48,7 +48,7 @@ def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
         if options.field_validation == "Strict":
             raise _bad_patch(merged, _strict(unknown, options))
         _warn(unknown, options)
-    return _finished(kind, obj)
+    return _finished(kind, obj, merged)
 
 
 def admitted(kind: Kind, changed: Obj) -> Obj:
@@ -58,10 +58,12 @@ def admitted(kind: Kind, changed: Obj) -> Obj:
         BadRequest: a field has the wrong type.
     """
     obj, _ = _normal(kind, changed)
-    return _finished(kind, obj)
+    return _finished(kind, obj, changed)
 
 
-def _finished(kind: Kind, obj: Obj) -> Obj:
+def _finished(kind: Kind, obj: Obj, sent: Obj) -> Obj:
+    if (sent.get("metadata") or {}).get("managedFields") == []:
+        obj["metadata"]["managedFields"] = []  # a list that is empty says something: forget who managed what
     defaults.complete(kind, obj)
     strategies.of(kind).normalize(obj)
     return obj

@@ -65,7 +65,7 @@ class Conversions:
                     wanted.append((entry, obj))
         for batch in _batches(wanted):
             objects = [obj for _, obj in batch]
-            for (entry, _), obj in zip(batch, await self._convert(kind, objects, kind.api_version), strict=True):
+            for (entry, _), obj in zip(batch, await self.convert(kind, objects, kind.api_version), strict=True):
                 self._entries.keep_shown(entry, kind, obj)
 
     def prepared(self, entry: Entry, kind: Kind) -> Entry | None:
@@ -84,10 +84,11 @@ class Conversions:
         """An object of a request in the version that is stored."""
         stored = self._entries.storage_kind(kind)
         if self.needs(kind) and stored is not kind:
-            (obj,) = await self._convert(kind, [obj], stored.api_version)
+            (obj,) = await self.convert(kind, [obj], stored.api_version)
         return self._entries.to_store(obj, kind)
 
-    async def _convert(self, kind: Kind, objects: list[Obj], api_version: str) -> list[Obj]:
+    async def convert(self, kind: Kind, objects: list[Obj], api_version: str) -> list[Obj]:
+        """These objects, all of one version, in another. Raises ApiError."""
         what = f"conversion webhook for {objects[0].get('apiVersion')}, Kind={kind.kind} failed"
         if self.ask is None:
             raise errors.ApiError(f"{what}: this server calls no webhooks", reason="", code=500)

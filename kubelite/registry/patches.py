@@ -12,6 +12,7 @@ from kubelite.meta.types import Obj
 from kubelite.registry import apply, bodies, updates, writes
 from kubelite.registry.contract import Patch, Target, WriteOptions
 from kubelite.registry.updates import Body, Change
+from kubelite.registry.versions import OfKind
 from kubelite.schema import checking, decoding, strategic, structure
 from kubelite.store.contract import Entry
 
@@ -82,57 +83,40 @@ async def _apply(
         cause = errors.required("fieldManager", "is required for apply patch")
         raise errors.Invalid.of("meta.k8s.io", "PatchOptions", "", [cause])
     config = decoding.parse(sent, "application/json" if sent.lstrip()[:1] == b"{" else "application/yaml")
-    if body is not None:
-        raise errors.UnsupportedMediaType("apply patches are not served on this subresource")
+    own = OfKind(registry.kinds, registry.entries, kind)
+    wanted = (kind.api_version, kind.kind) if body is None else (body.versions.api_version, body.kind[2])
     api_version, name = config.get("apiVersion"), config.get("kind")
-    if api_version != kind.api_version or name != kind.kind:
+    if (api_version, name) != wanted:
         group, _, version = (api_version or "").rpartition("/")
         raise errors.BadRequest(f"invalid object type: {group}/{version}, Kind={name or ''}")
     metadata = config.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata of the applied configuration is not an object")
     metadata.setdefault("name", target.name)
-    namespace = metadata.get("namespace") or ""
-    writes.match_namespace(target, metadata)
     writes.match_name(target, metadata)
-    _check_declared(target, config, namespace)
+    writes.match_namespace(target, dict(metadata))
     now = times.now()
 
     def change(old: Obj | None) -> Obj:
         if old is None and metadata.get("uid"):
             why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
             raise errors.Conflict.of(kind.group, kind.plural, target.name, why)
-        if old is not None and metadata.get("resourceVersion"):
-            # the lock is checked on the merged object, which carries it along
-            pass
         merged = apply.applied(
-            structure.structure_of(kind),
+            own if body is None else body.versions,
             old,
             config,
             manager=options.field_manager,
             force=options.force,
             time=now,
-            api_version=kind.api_version,
+            api_version=wanted[0],
             subresource=target.subresource,
-            reset=registry.reset_fields(kind, target.subresource),
+            reset=registry.reset_fields(kind, target.subresource) if body is None else (),
         )
+        if body is not None:
+            return _own(merged)
+        writes.match_namespace(target, merged["metadata"])
         return bodies.patched(kind, merged, options)
 
-    return await updates.change(registry, target, options, change, force_create=True, track=False)
-
-
-def _check_declared(target: Target, config: Obj, namespace: str) -> None:
-    """An applied configuration may only have fields that its schema declares, whatever the field validation says.
-
-    Source: apimachinery pkg/util/managedfields/internal/structuredmerge.go; structured-merge-diff typed/validate.go.
-    """
-    kind = target.kind
-    metadata = checking.unknown_fields(structure.of_definition(bodies.OBJECT_META), config["metadata"])
-    rest = {key: value for key, value in config.items() if key != "metadata"}
-    unknown = [f"metadata.{path}" for path in metadata] + checking.unknown_fields(structure.structure_of(kind), rest)
-    if not unknown:
-        return
-    texts = [f".{path}: field not declared in schema" for path in unknown]
-    said = texts[0] if len(texts) == 1 else "errors:\n" + "\n".join(f"  {text}" for text in texts)
-    what = f"{namespace}/{target.name}; {kind.group}/{kind.version}, Kind={kind.kind}"
-    raise errors.ApiError(f"failed to create typed patch object ({what}): {said}", reason="", code=500)
+    return await updates.change(
+        registry, target, options, change, body=body, force_create=body is None, track=False, versions=own
+    )

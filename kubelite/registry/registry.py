@@ -6,16 +6,15 @@ target's kind.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from kubelite.meta.types import Obj
 from kubelite.meta.users import LOOPBACK
-from kubelite.registry import apply, crds, deletes, lists, patches, strategies, subresources, updates, watch, writes
+from kubelite.registry import crds, deletes, lists, patches, strategies, subresources, updates, watch, writes
 from kubelite.registry.allocators import Allocators
 from kubelite.registry.contract import Admission, DeleteOptions, ListOptions, Patch, Target, WriteOptions
 from kubelite.registry.entries import Entries
@@ -23,7 +22,6 @@ from kubelite.registry.expiry import Expiry
 from kubelite.registry.lists import Page
 from kubelite.registry.strategies import table  # noqa: F401 - so that the first request's loop needn't load it
 from kubelite.registry.watch import RegistryWatch
-from kubelite.schema import checking, facts, structure
 from kubelite.schema.kinds import Kind, Kinds
 from kubelite.store.contract import Entry, Store
 
@@ -39,7 +37,6 @@ class Settings:
 
     service_cidrs: tuple[str, ...] = ("10.96.0.0/16",)
     node_ports: tuple[int, int] = (30000, 32767)
-    track_managed_fields: bool = True
 
 
 class Registry:
@@ -146,23 +143,6 @@ class Registry:
         """The entry's object, shared: not to be mutated."""
         return self.entries.parsed(entry)
 
-    def tracked(self, kind: Kind, old: Obj | None, new: Obj, manager: str, now: str, subresource: str) -> Sequence[Obj]:
-        """The managedFields of `new` after this write."""
-        if not self.settings.track_managed_fields:
-            return new["metadata"].get("managedFields") or ()
-        if old is None:
-            old = _empty(kind.definition)
-        return apply.tracked(
-            structure.structure_of(kind),
-            old,
-            new,
-            manager=manager,
-            time=now,
-            api_version=kind.api_version,
-            subresource=subresource,
-            reset=self.reset_fields(kind, subresource),
-        )
-
     def reset_fields(self, kind: Kind, subresource: str) -> tuple[tuple[str, ...], ...]:
         """The paths that a write of this subresource (or of the object itself) cannot change."""
         if kind.custom and not subresource:
@@ -170,29 +150,10 @@ class Registry:
         return strategies.of(kind).reset_fields(subresource)
 
     def _body(self, target: Target) -> "Body | None":
-        return subresources.body_of(target) if target.subresource else None
+        return subresources.body_of(self, target) if target.subresource else None
 
 
 def _ended(task: "asyncio.Task[None]") -> None:
     """These tasks end by being cancelled only."""
     if not task.cancelled():
         log.critical("registry_task_ended", task=task.get_name(), exc_info=task.exception())
-
-
-@cache
-def _empty(definition: str) -> Obj:
-    """What a new object is compared with: the parts that every object of its type has are not part of what a client set."""
-    if not definition:
-        return {"metadata": {}}
-    empty = checking.normal(structure.of_definition(definition), {})
-    _add_lists(facts.name_of(definition), empty)
-    return empty
-
-
-def _add_lists(name: str, value: Obj) -> None:
-    """A list that is always written is there, empty, in a value that says nothing."""
-    for field in facts.json_fields(name).values():
-        if field.always and field.is_list:
-            value.setdefault(field.name, [])
-        elif field.is_message and isinstance(value.get(field.name), dict):
-            _add_lists(field.type, value[field.name])

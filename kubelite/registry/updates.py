@@ -16,8 +16,10 @@ from kubelite.meta.types import Obj
 from kubelite.registry import bodies, faults, strategies
 from kubelite.registry.contract import Target, WriteOptions
 from kubelite.registry.entries import encoder
+from kubelite.registry.managed import OneVersion
 from kubelite.registry.strategies import Finish, Request, Strategy
 from kubelite.registry.validation import metadata, structural
+from kubelite.registry.versions import OfKind
 from kubelite.registry.writes import SYSTEM_FIELDS, Write, finish_create, made, match_name, match_namespace, settled
 from kubelite.store.contract import Conflict, Entry, StoreError
 
@@ -36,13 +38,18 @@ class Body(Protocol):
     """A subresource whose bodies are of another kind than the object: Scale."""
 
     kind: tuple[str, str, str]
+    versions: OneVersion
 
     def of(self, obj: Obj) -> Obj:
         """The body that the object shows."""
         ...
 
+    def managed(self, obj: Obj) -> Obj:
+        """The same with the managers of what it shows."""
+        ...
+
     def into(self, body: Obj, old: Obj) -> Obj:
-        """The object that a body makes of the stored one, owned by the caller."""
+        """The object that a body with its managers makes of the stored one, owned by the caller."""
         ...
 
 
@@ -84,10 +91,12 @@ async def change(
     body: Body | None = None,
     force_create: bool = False,
     track: bool = True,
+    versions: OfKind | None = None,
 ) -> tuple[Entry, bool]:
     """The update that all forms of it share: `make` says what the object becomes. With `body`, `make` works on the
-    subresource's body and the entry returned holds one. `track` False: `make` sees to managedFields itself (apply)."""
-    write = Write.of(registry, target, options)
+    subresource's body and the entry returned holds one. `track` False: `make` sees to managedFields itself (apply), and may
+    need objects in other `versions`."""
+    write = Write.of(registry, target, options, versions)
     kind, store = target.kind, registry.store
     key = kind.key(target.namespace, target.name)
     may_create = (write.strategy.allow_create_on_update or force_create) and not target.subresource
@@ -123,7 +132,7 @@ async def _create_instead(write: Write, make: Change, track: bool) -> Entry:
     match_name(write.target, meta)
     metadata.dedupe_owners(meta, write.options.warnings)
     if track:
-        write.track(obj, None)
+        await write.track(obj, None)
     obj = await write.admitted(write.attributes("CREATE", obj, None))
     return await finish_create(write, obj)
 
@@ -135,23 +144,23 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
     await registry.entries.conversions.prepare(kind, (current,))
     old = registry.entries.object_in(current, kind)
     if body is None:
-        new = make(old)
+        new = await write.versions.settled(lambda: make(old))
         _lock(write, new["metadata"], current)
         match_namespace(target, new["metadata"])
         metadata.dedupe_owners(new["metadata"], options.warnings)
         if track:
-            write.track(new, old)
+            await write.track(new, old)
         new = await write.admitted(write.attributes("UPDATE", new, old))
         admitted, admitted_old = new, old
     else:
-        admitted_old = body.of(old)
+        admitted_old = body.managed(old)
         admitted = make(admitted_old)
         _lock(write, admitted["metadata"], current)
+        if track:
+            await write.track(admitted, admitted_old, body.versions)
         changed = await registry.admission.mutate(write.attributes("UPDATE", admitted, admitted_old, body.kind))
         admitted = admitted if changed is None else changed
         new = body.into(admitted, old)
-        if track:
-            write.track(new, old)
     finish = write.strategy.begin_update(write.request, new, old)
     try:
         _prepare(write, new, old)

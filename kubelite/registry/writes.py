@@ -16,11 +16,13 @@ import orjson
 from kubelite.meta import errors, names, times, uids
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry import bodies, faults, strategies
+from kubelite.registry import bodies, faults, managed, strategies
 from kubelite.registry.contract import Attributes, Operation, Target, View, WriteOptions
 from kubelite.registry.entries import encoder
+from kubelite.registry.managed import OneVersion
 from kubelite.registry.strategies import Finish, Request, Strategy
 from kubelite.registry.validation import metadata, structural
+from kubelite.registry.versions import OfKind
 from kubelite.schema.kinds import Kind
 from kubelite.store.contract import Entry, KeyExists, StoreError
 
@@ -41,14 +43,16 @@ class Write:
     options: WriteOptions
     strategy: Strategy
     request: Request
+    versions: OfKind
 
     @classmethod
-    def of(cls, registry: "Registry", target: Target, options: WriteOptions) -> "Write":
+    def of(cls, registry: "Registry", target: Target, options: WriteOptions, versions: OfKind | None = None) -> "Write":
         kind = target.kind
         # a change of the scale is one of the object itself, seen through another body
         subresource = "" if target.subresource == "scale" else target.subresource
         request = Request(registry, kind, options, times.now(), target.namespace, target.name, subresource)
-        return cls(registry, target, options, strategies.of(kind), request)
+        versions = versions or OfKind(registry.kinds, registry.entries, kind)
+        return cls(registry, target, options, strategies.of(kind), request, versions)
 
     def attributes(
         self, operation: Operation, obj: Obj | None, old: Obj | None, body_kind: tuple[str, str, str] = ("", "", "")
@@ -76,21 +80,27 @@ class Write:
         changed = await self.registry.admission.mutate(attributes)
         return obj if changed is None else changed
 
-    def track(self, new: Obj, old: Obj | None) -> None:
-        """Keeps managedFields true for what this write changes."""
-        meta = new["metadata"]
-        managed = self.registry.tracked(
-            self.target.kind,
-            old,
-            new,
-            self.options.field_manager or "unknown",
-            self.request.now,
-            self.target.subresource,
+    async def track(self, new: Obj, old: Obj | None, body: OneVersion | None = None) -> None:
+        """Keeps managedFields true for what this write changes: of the object, or of a subresource's own body."""
+        kind, subresource = self.target.kind, self.target.subresource
+        before = managed.empty(kind.definition) if old is None else old
+        reset = self.registry.reset_fields(kind, subresource) if body is None else ()
+        entries = await self.versions.settled(
+            lambda: managed.tracked(
+                body or self.versions,
+                before,
+                new,
+                manager=self.options.field_manager or "unknown",
+                time=self.request.now,
+                api_version=body.api_version if body is not None else kind.api_version,
+                subresource=subresource,
+                reset=reset,
+            )
         )
-        if managed:
-            meta["managedFields"] = managed
+        if entries:
+            new["metadata"]["managedFields"] = entries
         else:
-            meta.pop("managedFields", None)
+            new["metadata"].pop("managedFields", None)
 
     def refuse(self, name: str, causes: list[Cause]) -> None:
         if causes:
@@ -113,7 +123,7 @@ async def create(registry: "Registry", target: Target, sent: Obj, options: Write
     if meta.pop("resourceVersion", "") not in ("", "0") and not options.dry_run:  # found by the storage there
         raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="", code=500)
     metadata.dedupe_owners(meta, options.warnings)
-    write.track(obj, None)
+    await write.track(obj, None)
     obj = await write.admitted(write.attributes("CREATE", obj, None))
     return await finish_create(write, obj)
 

@@ -151,6 +151,7 @@ def _text(message: str) -> str:
     return _SUPPORTED.sub(lambda m: "supported values: " + ", ".join(sorted(m[1].split(", "))), message)
 
 
+_MANAGER = ("operation", "manager", "subresource", "apiVersion")
 _ALLOCATED = ("nodePort", "healthCheckNodePort")
 
 
@@ -170,6 +171,8 @@ def _object(value: Any, managed: bool) -> Any:
     if isinstance(meta, dict):
         for key in _DROPPED if managed else (*_DROPPED, "managedFields"):
             meta.pop(key, None)
+        if meta.get("managedFields"):  # ordered by time, to the second
+            meta["managedFields"].sort(key=lambda entry: [str(entry.get(key)) for key in _MANAGER])
         if meta.get("continue"):
             meta["continue"] = "<token>"
     return made

@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from kubelite.meta import errors
 from kubelite.meta.types import Obj
+from kubelite.meta.users import LOOPBACK
 from kubelite.registry import conversions
-from kubelite.registry.contract import DeleteOptions, ListOptions, Patch, Target
+from kubelite.registry.contract import DeleteOptions, ListOptions, Patch, Target, WriteOptions
 from tests.registry.conftest import Cluster
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -63,7 +65,9 @@ class Webhook:
 
     @staticmethod
     def _convert(obj: Obj, to: str) -> Obj:
-        spec = obj["spec"]
+        spec = obj.get("spec")
+        if spec is None:
+            return {**obj, "apiVersion": to}
         changed = {"host": spec["hosts"][0]} if to.endswith("v1") else {"hosts": [spec["host"]]}
         return {**obj, "apiVersion": to, "spec": changed}
 
@@ -254,3 +258,26 @@ async def test_a_definition_ends_with_its_objects_when_its_webhook_is_gone(clust
         while cluster.registry.store.get("/customresourcedefinitions.apiextensions.k8s.io/sites.example.com") is not None:
             await asyncio.sleep(0.01)
     assert cluster.registry.store.count("/sites.example.com/") == 0
+
+
+async def test_managers_of_another_version_have_their_fields_by_that_version(cluster: Cluster, webhook: Webhook) -> None:
+    async def apply(version: str, spec: Obj, manager: str, *, force: bool = False) -> Obj:
+        config = {"apiVersion": f"example.com/{version}", "kind": "Site", "metadata": {"name": "a"}, "spec": spec}
+        options = WriteOptions(LOOPBACK, field_manager=manager, force=force)
+        patch = Patch("apply", orjson.dumps(config))
+        entry, _ = await cluster.registry.patch(target(cluster, version, "a"), patch, options)
+        return cluster.registry.parsed(entry)
+
+    def managers(obj: Obj) -> dict[str, Any]:
+        return {e["manager"]: (e["apiVersion"][-2:], e["fieldsV1"]) for e in obj["metadata"]["managedFields"]}
+
+    await apply("v1", {"host": "x"}, "one")
+    with pytest.raises(errors.ApiError, match=r'conflict with "one": \.spec\.host'):
+        await apply("v2", {"hosts": ["y"]}, "two")
+    made = await apply("v2", {"hosts": ["x"]}, "two")
+    assert managers(made) == {"one": ("v1", {"f:spec": {"f:host": {}}}), "two": ("v2", {"f:spec": {"f:hosts": {}}})}
+    made = await apply("v2", {"hosts": ["y"]}, "two", force=True)
+    assert managers(made) == {"two": ("v2", {"f:spec": {"f:hosts": {}}})}
+    made = await apply("v1", {"host": "z"}, "two")
+    assert managers(made) == {"two": ("v1", {"f:spec": {"f:host": {}}})}
+    assert (await read(cluster, "v2", "a"))["spec"] == {"hosts": ["z"]}

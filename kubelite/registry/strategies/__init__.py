@@ -196,7 +196,7 @@ class CustomStrategy(Strategy):
         ]
 
     def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
-        return (("spec",), ("metadata",)) if subresource == "status" else ()
+        return (("spec",),) if subresource == "status" else ()
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         has_status = "status" in request.kind.subresources

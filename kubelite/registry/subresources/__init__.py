@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from kubelite.registry.registry import Registry
 
 
-def body_of(target: Target) -> Body | None:
+def body_of(registry: "Registry", target: Target) -> Body | None:
     """How the target's subresource shows and takes the object, None where its bodies are the object itself."""
-    return scale.ScaleBody(target.kind) if target.subresource == "scale" else None
+    return scale.ScaleBody(target.kind, registry.kinds) if target.subresource == "scale" else None
 
 
 def shown(registry: "Registry", target: Target, entry: Entry) -> Entry:
     """What a get of the subresource returns."""
-    body = body_of(target)
+    body = body_of(registry, target)
     if body is None:
         return entry
     return writes.made(entry, body.of(registry.parsed(entry)))

@@ -1,0 +1,121 @@
+"""What a configuration that is applied must be: of declared fields only, each of its type, and without a key twice.
+
+Source: structured-merge-diff v6 typed/validate.go and typed/helpers.go.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kubelite.schema import fieldsets, granular
+from kubelite.schema.structure import Structure
+
+
+def faults(structure: Structure, value: Any) -> list[str]:
+    """What is wrong with a value: `.spec.replicas: expected numeric (int or float), got string`."""
+    return [f"{path}: {fault}" for path, fault in _check(structure, value, "")]
+
+
+def _check(structure: Structure | None, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if value is None or structure is None or (structure.preserve_unknown and structure.raw is None):
+        return
+    if structure.quantity or structure.format == "int-or-string":
+        if isinstance(value, dict | list):
+            yield path, f"expected any scalar, got &{{{_text(value)}}}"
+        return
+    match structure.type:
+        case "string" if not isinstance(value, str):
+            yield path, f"expected string, got &value.valueUnstructured{{Value:{_syntax(value)}}}"
+        case "integer" | "number" if isinstance(value, bool) or not isinstance(value, int | float):
+            yield path, f"expected numeric (int or float), got {_type(value)}"
+        case "boolean" if not isinstance(value, bool):
+            yield path, f"expected boolean, got &{{{_text(value)}}}"
+        case "array" if not isinstance(value, list):
+            yield path, f"expected list, got &{{{_text(value)}}}"
+        case "object" if not isinstance(value, dict):
+            yield path, f"expected map, got &{{{_text(value)}}}"
+        case "array":
+            yield from _check_list(structure, value, path)
+        case "object":
+            yield from _check_map(structure, value, path)
+
+
+def _check_map(structure: Structure, value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    for name, item in value.items():
+        child = structure.child(name)
+        if child is None and not structure.preserve_unknown:
+            yield f"{path}.{name}", "field not declared in schema"
+        else:
+            yield from _check(child, item, f"{path}.{name}")
+
+
+def _check_list(structure: Structure, value: list[Any], path: str) -> Iterator[tuple[str, str]]:
+    if not granular.is_granular_list(structure, value):
+        for index, item in enumerate(value):
+            yield from _check(structure.items, item, f"{path}[{index}]")
+        return
+    seen: set[str] = set()
+    for index, item in enumerate(value):
+        fault = _keyless(structure, item)
+        if fault:
+            # without its key nothing can be said of an item, nor of those behind it
+            yield path, f"element {index}: {fault}"
+            return
+        (element,) = granular.items_by_element(structure, [item])
+        where = fieldsets.format_element(element)
+        if element in seen:
+            yield path, f"duplicate entries for key {where}"
+        seen.add(element)
+        yield from _check(structure.items, item, path + where)
+
+
+def _keyless(structure: Structure, item: Any) -> str:
+    """Why an item of a granular list has no key, empty where it has one."""
+    if structure.list_type == "set":
+        if isinstance(item, dict):
+            return "associative list without keys has an element that's a map type"
+        if isinstance(item, list):
+            return "not supported: associative list with lists as elements"
+        return "associative list without keys has an element that's an explicit null" if item is None else ""
+    if item is None:
+        return "associative list with keys may not have a null element"
+    if not isinstance(item, dict):
+        return "associative list with keys may not have non-map elements"
+    if granular.items_by_element(structure, [item]).keys() == {"k:{}"}:
+        keys = " ".join(f'"{key}"' for key in structure.list_map_keys)
+        return (
+            f"associative list with keys has an element that omits all key fields [{keys}] "
+            "(and doesn't have default values for any key fields)"
+        )
+    return ""
+
+
+def _type(value: Any) -> str:
+    """A value's type as Go calls it."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, dict):
+        return "map[string]interface {}"
+    return "[]interface {}" if isinstance(value, list) else "string"
+
+
+def _syntax(value: Any) -> str:
+    """A value as it would stand in Go's source."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_syntax(key)}:{_syntax(item)}" for key, item in sorted(value.items()))
+        return f"map[string]interface {{}}{{{inner}}}"
+    if isinstance(value, list):
+        return f"[]interface {{}}{{{', '.join(map(_syntax, value))}}}"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "interface {}(nil)" if value is None else _text(value)
+
+
+def _text(value: Any) -> str:
+    """A value as Go prints it."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_text(item)}' for key, item in sorted(value.items()))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_text, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "<nil>" if value is None else str(value)
