@@ -9,7 +9,7 @@ from typing import Any
 from kubelite.auth.contract import Access, Authenticator, Authorizer, Credentials, Decision
 from kubelite.auth.rbac import Rbac
 from kubelite.auth.tokens import ServiceAccountTokens
-from kubelite.meta import errors
+from kubelite.meta import errors, times
 from kubelite.meta.types import Obj
 from kubelite.meta.users import MASTERS_GROUP, User
 
@@ -81,7 +81,8 @@ def self_subject_rules_review(review: Obj, user: User, rbac: Rbac) -> Obj:
 
 def self_subject_review(user: User) -> Obj:
     """Who the one who asks is."""
-    return _object({}, _AUTHENTICATION, "SelfSubjectReview") | {"status": {"userInfo": format_user(user)}}
+    now = {"metadata": {"creationTimestamp": times.now()}}
+    return _object(now, _AUTHENTICATION, "SelfSubjectReview") | {"status": {"userInfo": format_user(user)}}
 
 
 async def token_review(review: Obj, authenticator: Authenticator, tokens: ServiceAccountTokens) -> Obj:

@@ -15,6 +15,7 @@ from kubelite.controllers.endpoints import EndpointsController
 from kubelite.controllers.endpointslices import EndpointSlices
 from kubelite.controllers.environment import Environment, Settings
 from kubelite.controllers.eviction import TaintEviction
+from kubelite.controllers.flowschemas import FlowSchemas
 from kubelite.controllers.garbage import GarbageCollector
 from kubelite.controllers.jobs import Jobs
 from kubelite.controllers.mirroring import EndpointSliceMirroring
@@ -62,6 +63,7 @@ CONTROLLERS: Mapping[str, type[Controller]] = {
         Disruptions,
         Quotas,
         PolicyStatus,
+        FlowSchemas,
         ServiceCidrs,
         AccountTokens,
         JoinTokens,

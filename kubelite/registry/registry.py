@@ -82,7 +82,7 @@ class Registry:
             "status": "True",
             "lastTransitionTime": made["metadata"]["creationTimestamp"],
             "reason": "",
-            "message": "Kubernetes Service CIDR is ready",
+            "message": "Kubernetes default Service CIDR is ready",
         }
 
         def set_ready(old: Obj) -> Obj:

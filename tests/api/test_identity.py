@@ -61,6 +61,7 @@ async def test_the_administrator_may_act_as_somebody_else(http, namespace):
         "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, Impersonate_User="jane", Impersonate_Group="g"
     )
     assert review.json["status"]["userInfo"]["groups"] == ["g", "system:authenticated"]
+    assert review.json["metadata"]["creationTimestamp"]
 
 
 async def test_nobody_else_may(http, stranger, namespace):

@@ -12,6 +12,8 @@ from kubelite.controllers import Settings, quotas, volumes
 from kubelite.controllers.certificates import CertificateCleaner, CertificateSigning, expires
 from kubelite.controllers.clusterroles import ClusterRoleAggregation
 from kubelite.controllers.disruption import Disruptions
+from kubelite.controllers.flowschemas import LEVELS, FlowSchemas
+from kubelite.controllers.flowschemas import RESOURCE as FLOW_SCHEMAS
 from kubelite.controllers.quotas import Quotas
 from kubelite.controllers.replicasets import ReplicaSets
 from kubelite.controllers.servicecidrs import ServiceCidrs
@@ -270,3 +272,26 @@ async def test_a_service_range_is_ready_and_stays_while_it_is_used(cluster: Clus
 
 async def in_cache(cluster: Cluster) -> bool:
     return cluster.informers.of("ipaddresses.networking.k8s.io").get("10.200.0.7") is not None
+
+
+async def test_a_flow_schema_says_whether_its_priority_level_is_there(cluster: Cluster) -> None:
+    async def until(status: str, reason: str) -> None:
+        async def settled() -> bool:
+            found = ((await cluster.get(FLOW_SCHEMAS, "f", "") or {}).get("status") or {}).get("conditions") or [{}]
+            return [found[0].get(key) for key in ("type", "status", "reason")] == ["Dangling", status, reason]
+
+        await cluster.until(settled)
+
+    cluster.start(FlowSchemas)
+    rule = {
+        "subjects": [{"kind": "User", "user": {"name": "u"}}],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+    }
+    spec = {"matchingPrecedence": 5, "priorityLevelConfiguration": {"name": "p"}, "rules": [rule]}
+    await cluster.client.create(FLOW_SCHEMAS, {"metadata": {"name": "f"}, "spec": spec})
+    await until("True", "NotFound")
+    limited = {"type": "Limited", "limited": {"nominalConcurrencyShares": 5, "limitResponse": {"type": "Reject"}}}
+    await cluster.client.create(LEVELS, {"metadata": {"name": "p"}, "spec": limited})
+    await until("False", "Found")
+    await cluster.client.delete(LEVELS, "p")
+    await until("True", "NotFound")
