@@ -33,15 +33,17 @@ class Writers:
     async def write_and_kill(self, path: Path, after_s: float) -> list[tuple[str, str]]:
         """Starts a writer, kills it a while after its first acknowledgement, and returns the acknowledgements."""
         self._in.write(f"{path}\n".encode())
-        pids = []
-        lines = [await self._line(), await self._line()]
-        for line in list(lines):
-            if line[0] == "started":  # which of the two processes printed first is open
-                pids.append(int(line[1]))
-                lines.remove(line)
+        pid = 0
+        lines: list[tuple[str, str]] = []
+        while not (pid and lines):  # the writer may print much before its parent says that it has started
+            key, value = await self._line()
+            if key == "started":
+                pid = int(value)
+            else:
+                lines.append((key, value))
         rest = asyncio.create_task(self._until_end())
         await asyncio.sleep(after_s)
-        os.kill(pids[0], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         return lines + await rest
 
     async def _until_end(self) -> list[tuple[str, str]]:
