@@ -35,9 +35,10 @@ _STORE_COUNTERS = {
     "commit_failures": "Commits that failed.",
 }
 _LEVELS = {
-    "executing": ("current_executing_requests", "Requests that hold a seat."),
-    "waiting": ("current_inqueue_requests", "Requests that wait for a seat."),
-    "seats": ("current_limit_seats", "Seats that the level has."),
+    "current_executing_requests": ("executing", "Requests that hold a seat."),
+    "current_inqueue_requests": ("waiting", "Requests that wait for a seat."),
+    "nominal_limit_seats": ("seats", "Seats that the level has by its configuration."),
+    "current_limit_seats": ("seats", "Seats that the level has now: as many, since none are lent."),
 }
 
 
@@ -55,7 +56,7 @@ def of_registry(registry: "Registry") -> Iterator[Family]:
 
 def of_fairness(fairness: "Fairness") -> Iterator[Family]:
     levels = fairness.statistics()
-    for name, (metric, text) in _LEVELS.items():
+    for metric, (name, text) in _LEVELS.items():
         samples = [({"priority_level": level}, numbers[name]) for level, numbers in levels.items()]
         yield Family(f"apiserver_flowcontrol_{metric}", "gauge", text, samples)
 
