@@ -1,20 +1,21 @@
-"""The review APIs as functions: each takes the posted object and returns it with its status filled in.
+"""The review APIs as functions: each takes a review in its normal form and returns it with its status filled in.
 
 Source: pkg/registry/{authorization,authentication}, staging authorization/v1 and authentication/v1 types.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubelite.auth.contract import Access, Authenticator, Authorizer, Credentials, Decision
 from kubelite.auth.rbac import Rbac
 from kubelite.auth.tokens import ServiceAccountTokens
-from kubelite.meta import errors, times
+from kubelite.meta import errors, selectors, times
+from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.meta.users import MASTERS_GROUP, User
+from kubelite.registry.validation import fields
 
 _AUTHORIZATION = "authorization.k8s.io"
-_AUTHENTICATION = "authentication.k8s.io"
 
 
 def subject_access_review(review: Obj, authorizer: Authorizer) -> Obj:
@@ -23,27 +24,25 @@ def subject_access_review(review: Obj, authorizer: Authorizer) -> Obj:
     Raises:
         Invalid: the spec names no user and no group, or not exactly one kind of attributes.
     """
-    return _reviewed(review, "SubjectAccessReview", _subject(review), authorizer)
+    return _reviewed(review, _subject(review), authorizer, _check_subject(review) + _check_metadata(review))
 
 
-def local_subject_access_review(review: Obj, namespace: str, authorizer: Authorizer) -> Obj:
-    """A subject access review of one namespace, that of the URL."""
-    attributes = (review.get("spec") or {}).get("resourceAttributes")
-    causes = []
-    if attributes is None:
-        causes.append(errors.required("spec.resourceAttributes", "must be specified"))
-    elif attributes.get("namespace", "") != namespace:
-        causes.append(
-            errors.invalid("spec.resourceAttributes.namespace", attributes.get("namespace", ""), "must match metadata.namespace")
-        )
-    if causes:
-        raise _invalid(causes)
-    return _reviewed(review, "LocalSubjectAccessReview", _subject(review), authorizer)
+def local_subject_access_review(review: Obj, authorizer: Authorizer) -> Obj:
+    """A subject access review of one namespace, that of its metadata."""
+    spec, namespace = review.get("spec") or {}, review["metadata"].get("namespace", "")
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    causes = _check_subject(review) + _check_metadata(review, " except for namespace")
+    if resource is not None and resource.get("namespace", "") != namespace:
+        text = "must match metadata.namespace"
+        causes.append(errors.invalid("spec.resourceAttributes.namespace", resource.get("namespace", ""), text))
+    if path is not None:
+        causes.append(errors.invalid("spec.nonResourceAttributes", path, "disallowed on this kind of request"))
+    return _reviewed(review, _subject(review), authorizer, causes)
 
 
 def self_subject_access_review(review: Obj, user: User, authorizer: Authorizer) -> Obj:
     """Whether the one who asks may do what the spec says."""
-    return _reviewed(review, "SelfSubjectAccessReview", user, authorizer)
+    return _reviewed(review, user, authorizer, _check_metadata(review))
 
 
 def self_subject_rules_review(review: Obj, user: User, rbac: Rbac) -> Obj:
@@ -76,13 +75,12 @@ def self_subject_rules_review(review: Obj, user: User, rbac: Rbac) -> Obj:
     }
     if user.node_name:
         status["evaluationError"] = "node authorizer does not support user rule resolution"
-    return _object(review, _AUTHORIZATION, "SelfSubjectRulesReview") | {"spec": {}, "status": status}
+    return {**review, "metadata": {}, "spec": {}, "status": status}
 
 
-def self_subject_review(user: User) -> Obj:
+def self_subject_review(review: Obj, user: User) -> Obj:
     """Who the one who asks is."""
-    now = {"metadata": {"creationTimestamp": times.now()}}
-    return _object(now, _AUTHENTICATION, "SelfSubjectReview") | {"status": {"userInfo": format_user(user)}}
+    return {**review, "metadata": {"creationTimestamp": times.now()}, "status": {"userInfo": format_user(user)}}
 
 
 async def token_review(review: Obj, authenticator: Authenticator, tokens: ServiceAccountTokens) -> Obj:
@@ -91,14 +89,14 @@ async def token_review(review: Obj, authenticator: Authenticator, tokens: Servic
     token, audiences = spec.get("token", ""), spec.get("audiences") or []
     if not token:
         raise errors.BadRequest("token is required for TokenReview in authentication")
-    result = _object(review, _AUTHENTICATION, "TokenReview") | {"spec": spec}
+    result = {**review, "status": {"user": {}}}
     try:
         if tokens.is_issuer_of(token):
             user, matching = tokens.verify(token, audiences)
         else:
             found = await authenticator.authenticate(Credentials(token))
             if found is None:
-                return result | {"status": {"user": {}}}
+                return result
             # Only tokens that say for whom they are can be for somebody else than the API server.
             matching = tuple(a for a in audiences or tokens.audiences if a in tokens.audiences)
             user = found
@@ -106,7 +104,7 @@ async def token_review(review: Obj, authenticator: Authenticator, tokens: Servic
         why = f"[invalid bearer token, {error.message}]" if tokens.is_issuer_of(token) else "invalid bearer token"
         return result | {"status": {"user": {}, "error": why}}
     if audiences and not matching:
-        return result | {"status": {"user": {}}}
+        return result
     status = {"authenticated": True, "user": format_user(user), "audiences": list(matching)}
     return result | {"status": status}
 
@@ -123,41 +121,79 @@ def format_user(user: User) -> Obj:
     return info
 
 
-def _invalid(causes: list[errors.Cause]) -> errors.Invalid:
-    """A refused review; Kubernetes does not say of which kind."""
-    return errors.Invalid.of(_AUTHORIZATION, "", "", causes)
-
-
 def _subject(review: Obj) -> User:
     spec = review.get("spec") or {}
-    name, groups = spec.get("user", ""), spec.get("groups") or ()
-    if not name and not groups:
-        raise _invalid([errors.invalid("spec.user", "", "at least one of user or group must be specified")])
-    return User(name, tuple(groups), spec.get("uid", ""), spec.get("extra") or {})
+    return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), spec.get("extra") or {})
 
 
-def _reviewed(review: Obj, kind: str, user: User, authorizer: Authorizer) -> Obj:
+def _check_subject(review: Obj) -> list[Cause]:
     spec = review.get("spec") or {}
+    if spec.get("user") or spec.get("groups"):
+        return []
+    return [errors.invalid("spec.user", "", "at least one of user or group must be specified")]
+
+
+def _check_metadata(review: Obj, except_for: str = "") -> list[Cause]:
+    """Reviews are no objects: they have no names and nothing else of that."""
+    allowed = ("managedFields", "namespace") if except_for else ("managedFields",)
+    said = [field for field in review["metadata"] if field not in allowed]
+    return [errors.invalid("metadata", review["metadata"], f"must be empty{except_for}")] if said else []
+
+
+def _check_attributes(spec: Obj) -> list[Cause]:
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and path is not None:
-        cause = errors.invalid("spec.nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes")
-        raise _invalid([cause])
+        text = "cannot be specified in combination with resourceAttributes"
+        return [errors.invalid("spec.nonResourceAttributes", path, text), *_check_selectors(resource)]
     if resource is None and path is None:
-        cause = errors.invalid(
-            "spec.resourceAttributes", None, "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        )
-        raise _invalid([cause])
-    decision = authorizer.authorize(_access(user, resource, path))
-    return _object(review, _AUTHORIZATION, kind) | {"spec": spec, "status": _status(decision)}
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        return [errors.invalid("spec.resourceAttributes", None, text)]
+    return _check_selectors(resource or {})
 
 
-def _access(user: User, resource: Mapping[str, Any] | None, path: Mapping[str, Any] | None) -> Access:
+def _check_selectors(resource: Mapping[str, Any]) -> list[Cause]:
+    """What is asked about is limited by texts or by requirements. Operators that only newer clients know are no fault."""
+    causes: list[Cause] = []
+    for field in ("fieldSelector", "labelSelector"):
+        selector, path = resource.get(field), f"spec.resourceAttributes.{field}"
+        if selector is None:
+            continue
+        raw, requirements = selector.get("rawSelector"), selector.get("requirements")
+        if raw and requirements:
+            text = "may not specified at the same time as requirements"
+            causes.append(errors.invalid(f"{path}.rawSelector", raw, text))
+        if not raw and not requirements:
+            text = f"when {path} is specified, requirements or rawSelector is required"
+            causes.append(errors.required(f"{path}.requirements", text))
+        for index, requirement in enumerate(requirements or ()):
+            at = f"{path}.requirements[{index}]"
+            if field == "labelSelector":
+                causes += fields.label_requirement(requirement, at, any_operator=True)
+                continue
+            causes += [] if requirement.get("key") else [errors.required(f"{at}.key", "must be specified")]
+            causes += fields.operator_values(requirement, at)
+    return causes
+
+
+def _reviewed(review: Obj, user: User, authorizer: Authorizer, causes: list[Cause]) -> Obj:
+    spec = review.get("spec") or {}
+    causes = _check_attributes(spec) + causes
+    if causes:
+        raise errors.Invalid.of(_AUTHORIZATION, "", "", causes)  # of which kind, Kubernetes does not say
+    access, ignored = _access(user, spec.get("resourceAttributes"), spec.get("nonResourceAttributes"))
+    status = _status(authorizer.authorize(access))
+    if ignored:
+        status["evaluationError"] = "; ".join(ignored)
+    return {**review, "status": status}
+
+
+def _access(user: User, resource: Mapping[str, Any] | None, path: Mapping[str, Any] | None) -> tuple[Access, list[str]]:
+    """What is asked about, and what of it was not understood."""
     if resource is None:
         path = path or {}
-        return Access(user, path.get("verb", ""), path=path.get("path", "") or "/")
-    selector = (resource.get("fieldSelector") or {}).get("rawSelector", "")
-    labels = (resource.get("labelSelector") or {}).get("rawSelector", "")
-    return Access(
+        return Access(user, path.get("verb", ""), path=path.get("path", "") or "/"), []
+    ignored: list[str] = []
+    access = Access(
         user,
         resource.get("verb", ""),
         resource.get("group", ""),
@@ -166,9 +202,53 @@ def _access(user: User, resource: Mapping[str, Any] | None, path: Mapping[str, A
         resource.get("subresource", ""),
         resource.get("namespace", ""),
         resource.get("name", ""),
-        field_selector=selector,
-        label_selector=labels,
+        field_selector=_selector(resource, "fieldSelector", _field_term, ignored),
+        label_selector=_selector(resource, "labelSelector", _label_term, ignored),
     )
+    return access, ignored
+
+
+def _selector(resource: Mapping[str, Any], field: str, term: Callable[[Mapping[str, Any]], str], ignored: list[str]) -> str:
+    """The text of a selector. Requirements that are not understood are left out, which asks for no less."""
+    selector = resource.get(field) or {}
+    raw: str = selector.get("rawSelector", "")
+    parse = selectors.parse_fields if field == "fieldSelector" else selectors.parse_labels
+    wanted = [term(requirement) for requirement in selector.get("requirements") or ()]
+    known = [text for text in wanted if text and _is_read(parse, text)]
+    if raw and not _is_read(parse, raw):
+        raw = ""
+        ignored.append(f"spec.resourceAttributes.{field} ignored due to parse error")
+    elif len(known) < len(wanted):
+        partially = "partially " if known else ""
+        ignored.append(f"spec.resourceAttributes.{field} {partially}ignored due to parse error")
+    return raw or ",".join(known)
+
+
+def _is_read(parse: Callable[[str], object], text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _field_term(requirement: Mapping[str, Any]) -> str:
+    """A requirement as the term of a field selector; empty where it can't be one."""
+    sign = {"In": "=", "NotIn": "!="}.get(requirement.get("operator", ""))
+    values = requirement.get("values") or []
+    return f"{requirement.get('key', '')}{sign}{values[0]}" if sign and len(values) == 1 else ""
+
+
+def _label_term(requirement: Mapping[str, Any]) -> str:
+    key, listed = requirement.get("key", ""), ",".join(requirement.get("values") or ())
+    match requirement.get("operator", ""):
+        case "In" | "NotIn" as operator:
+            return f"{key} {operator.lower()} ({listed})"
+        case "Exists":
+            return f"{key}"
+        case "DoesNotExist":
+            return f"!{key}"
+    return ""
 
 
 def _status(decision: Decision) -> Obj:
@@ -178,10 +258,6 @@ def _status(decision: Decision) -> Obj:
     if decision.reason:
         status["reason"] = decision.reason
     return status
-
-
-def _object(review: Obj, group: str, kind: str) -> Obj:
-    return {"kind": kind, "apiVersion": f"{group}/v1", "metadata": review.get("metadata") or {"creationTimestamp": None}}
 
 
 def _distinct(items: list[Obj]) -> list[Obj]:

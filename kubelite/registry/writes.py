@@ -115,17 +115,27 @@ async def create(registry: "Registry", target: Target, sent: Obj, options: Write
         BadRequest, Invalid, AlreadyExists, and whatever admission refuses with.
     """
     write = Write.of(registry, target, options)
+    obj = received(target, sent, options)
+    if obj["metadata"].pop("resourceVersion", "") not in ("", "0") and not options.dry_run:  # found by the storage there
+        raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="", code=500)
+    await write.track(obj, None)
+    obj = await write.admitted(write.attributes("CREATE", obj, None))
+    return await finish_create(write, obj)
+
+
+def received(target: Target, sent: Obj, options: WriteOptions) -> Obj:
+    """What a client asks to create, completed, in the request's namespace and without what only the server says.
+
+    Raises:
+        BadRequest: it is not of the target's kind, or of another namespace.
+    """
     obj = bodies.received(target.kind, sent, options)
     meta = obj["metadata"]
     for field in SYSTEM_FIELDS:
         meta.pop(field, None)
     match_namespace(target, meta)
-    if meta.pop("resourceVersion", "") not in ("", "0") and not options.dry_run:  # found by the storage there
-        raise errors.ApiError("resourceVersion should not be set on objects to be created", reason="", code=500)
     metadata.dedupe_owners(meta, options.warnings)
-    await write.track(obj, None)
-    obj = await write.admitted(write.attributes("CREATE", obj, None))
-    return await finish_create(write, obj)
+    return obj
 
 
 async def finish_create(write: Write, obj: Obj) -> Entry:

@@ -273,12 +273,14 @@ def test_reviews_answer_with_the_reason(informers: StaticInformers) -> None:
     rbac = Rbac(informers)
     union = authorizers.Union([rbac])
     spec = {"user": "alice", "groups": ["team"], "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "ns"}}
-    status = reviews.subject_access_review({"spec": spec}, union)["status"]
+    status = reviews.subject_access_review({"metadata": {}, "spec": spec}, union)["status"]
     assert status["allowed"] is True
     assert status["reason"].startswith("RBAC: allowed by RoleBinding")
-    mine = reviews.self_subject_access_review({"spec": {"nonResourceAttributes": {"path": "/x", "verb": "get"}}}, ALICE, union)
+    mine = reviews.self_subject_access_review(
+        {"metadata": {}, "spec": {"nonResourceAttributes": {"path": "/x", "verb": "get"}}}, ALICE, union
+    )
     assert mine["status"] == {"allowed": False}
     with pytest.raises(errors.Invalid):
-        reviews.subject_access_review({"spec": {"resourceAttributes": {}}}, union)
+        reviews.subject_access_review({"metadata": {}, "spec": {"resourceAttributes": {}}}, union)
     rules = reviews.self_subject_rules_review({"spec": {"namespace": "ns"}}, ALICE, rbac)["status"]["resourceRules"]
     assert {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["s1"]} in rules

@@ -8,6 +8,8 @@ from kubelite.api.handlers.objects import Reply, media_of, reply_with
 from kubelite.api.handlers.options import write_options
 from kubelite.api.requests import Request
 from kubelite.auth import reviews
+from kubelite.registry import writes
+from kubelite.registry.contract import Target
 from kubelite.schema.kinds import Kind
 
 if TYPE_CHECKING:
@@ -18,18 +20,20 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     if request.info.verb != "create":
         raise not_allowed()
     media = media_of(request, plain=True)
-    review = await read_object(request, kind, write_options(request, "CreateOptions"))
+    options = write_options(request, "CreateOptions")
+    sent = await read_object(request, kind, options)
+    review = writes.received(Target(kind, request.info.namespace), sent, options)
     match kind.plural:
         case "tokenreviews":
             answer = await reviews.token_review(review, api.authenticator, api.issuer)
         case "selfsubjectreviews":
-            answer = reviews.self_subject_review(request.user)
+            answer = reviews.self_subject_review(review, request.user)
         case "subjectaccessreviews":
             answer = reviews.subject_access_review(review, api.authorizer)
         case "selfsubjectaccessreviews":
             answer = reviews.self_subject_access_review(review, request.user, api.authorizer)
         case "localsubjectaccessreviews":
-            answer = reviews.local_subject_access_review(review, request.info.namespace, api.authorizer)
+            answer = reviews.local_subject_access_review(review, api.authorizer)
         case _:
             answer = reviews.self_subject_rules_review(review, request.user, api.rbac)
     return reply_with(request, media, None, answer, 201)

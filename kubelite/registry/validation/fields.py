@@ -107,17 +107,28 @@ def label_selector(selector: Mapping[str, Any] | None, path: str) -> list[Cause]
         return []
     causes = label_map(selector.get("matchLabels"), f"{path}.matchLabels")
     for i, requirement in enumerate(selector.get("matchExpressions") or ()):
-        at = f"{path}.matchExpressions[{i}]"
-        operator, values = requirement.get("operator"), requirement.get("values") or []
-        if operator in ("In", "NotIn") and not values:
-            causes.append(errors.required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-        elif operator in ("Exists", "DoesNotExist") and values:
-            text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-            causes.append(errors.forbidden(f"{at}.values", text))
-        elif operator not in _SELECTOR_OPERATORS:
-            causes.append(errors.invalid(f"{at}.operator", operator or "", "not a valid selector operator"))
-        key = requirement.get("key", "")
-        causes += invalid_if(names.qualified_name(key), f"{at}.key", key)
-        for j, value in enumerate(values):
-            causes += invalid_if(names.label_value(value), f"{at}.values[{j}]", value)
+        causes += label_requirement(requirement, f"{path}.matchExpressions[{i}]")
     return causes
+
+
+def label_requirement(requirement: Mapping[str, Any], path: str, any_operator: bool = False) -> list[Cause]:
+    """One of a label selector's; with `any_operator` one that nobody knows is no fault."""
+    operator = requirement.get("operator", "")
+    causes = operator_values(requirement, path)
+    if operator not in _SELECTOR_OPERATORS and not any_operator:
+        causes.append(errors.invalid(f"{path}.operator", operator, "not a valid selector operator"))
+    key = requirement.get("key", "")
+    causes += invalid_if(names.qualified_name(key), f"{path}.key", key)
+    for index, value in enumerate(requirement.get("values") or ()):
+        causes += invalid_if(names.label_value(value), f"{path}.values[{index}]", value)
+    return causes
+
+
+def operator_values(requirement: Mapping[str, Any], path: str) -> list[Cause]:
+    """Whether a requirement has values where its operator compares with some, and only there."""
+    operator, values = requirement.get("operator"), requirement.get("values")
+    if operator in ("In", "NotIn") and not values:
+        return [errors.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")]
+    if operator in ("Exists", "DoesNotExist") and values:
+        return [errors.forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")]
+    return []
