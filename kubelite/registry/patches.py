@@ -5,15 +5,14 @@ Source: apiserver pkg/endpoints/handlers/patch.go, v0.34.
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from kubelite.meta import errors, patches, times
 from kubelite.meta.types import Obj
 from kubelite.registry import apply, bodies, updates, writes
 from kubelite.registry.contract import Patch, Target, WriteOptions
 from kubelite.registry.updates import Body, Change
 from kubelite.registry.versions import OfKind
-from kubelite.schema import checking, decoding, strategic, structure
+from kubelite.schema import builtin, checking, decoding, strategic, structure
+from kubelite.schema.kinds import Kind
 from kubelite.store.contract import Entry
 
 if TYPE_CHECKING:
@@ -59,20 +58,13 @@ def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | Non
             merged = patches.merge_patch(old, operations)
         else:
             merged = strategic.merge(structure.structure_of(kind), old, operations)
-        if not isinstance(merged, dict) or not isinstance(merged.get("metadata"), dict):
+        if not isinstance(merged, dict):
             raise errors.Invalid.of("", "", "", [errors.invalid("patch", merged, "the result is not an object")])
-        writes.match_name(target, merged["metadata"])
-        if body is not None:
-            return _own(merged)
-        return bodies.patched(kind, merged, options)
+        obj = bodies.patched(_sort(kind, body), merged, options)
+        writes.match_name(target, obj["metadata"])
+        return obj
 
     return change
-
-
-def _own(merged: Obj) -> Obj:
-    """A copy that shares nothing with the stored object."""
-    own: Obj = orjson.loads(orjson.dumps(merged))
-    return own
 
 
 async def _apply(
@@ -83,8 +75,8 @@ async def _apply(
         cause = errors.required("fieldManager", "is required for apply patch")
         raise errors.Invalid.of("meta.k8s.io", "PatchOptions", "", [cause])
     config = decoding.parse(sent, "application/json" if sent.lstrip()[:1] == b"{" else "application/yaml")
-    own = OfKind(registry.kinds, registry.entries, kind)
-    wanted = (kind.api_version, kind.kind) if body is None else (body.versions.api_version, body.kind[2])
+    own, sort = OfKind(registry.kinds, registry.entries, kind), _sort(kind, body)
+    wanted = (sort.api_version, sort.kind)
     api_version, name = config.get("apiVersion"), config.get("kind")
     if (api_version, name) != wanted:
         group, _, version = (api_version or "").rpartition("/")
@@ -112,11 +104,14 @@ async def _apply(
             subresource=target.subresource,
             reset=registry.reset_fields(kind, target.subresource) if body is None else (),
         )
-        if body is not None:
-            return _own(merged)
         writes.match_namespace(target, merged["metadata"])
-        return bodies.patched(kind, merged, options)
+        return bodies.patched(sort, merged, options)
 
     return await updates.change(
         registry, target, options, change, body=body, force_create=body is None, track=False, versions=own
     )
+
+
+def _sort(kind: Kind, body: Body | None) -> Kind:
+    """The kind of what is patched: the object's, or its body's."""
+    return kind if body is None else builtin.body(*body.kind)

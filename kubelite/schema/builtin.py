@@ -157,11 +157,15 @@ def kinds() -> Kinds:
     return table
 
 
-def body(group: str, version: str, kind: str) -> Kind | None:
-    """The row that stands for a body which is no resource of its own: Scale, Eviction, TokenRequest, DeleteOptions, Status."""
+def body(group: str, version: str, kind: str) -> Kind:
+    """The row that stands for a body which is no resource of its own: Scale, Eviction, TokenRequest, DeleteOptions, Status.
+
+    Raises:
+        KeyError: there is no such body.
+    """
     if kind in ("DeleteOptions", "Status"):
         group, version = "meta.k8s.io", "v1"  # these two go with every group's version
-    return _bodies().get((group, version, kind))
+    return _bodies()[group, version, kind]
 
 
 def definition(group: str, version: str, kind: str) -> str:

@@ -44,8 +44,11 @@ def decode(body: bytes) -> Obj:
 def type_of(api_version: str, kind: str) -> str:
     """The name in `facts` of a kind's messages; empty where it has none."""
     group, _, version = api_version.rpartition("/")
-    body = builtin.body(group, version, kind)
-    name = facts.name_of(body.definition if body is not None else builtin.definition(group, version, kind))
+    try:
+        definition = builtin.body(group, version, kind).definition
+    except KeyError:  # most kinds are no bodies of something else
+        definition = builtin.definition(group, version, kind)
+    name = facts.name_of(definition)
     if not facts.known(name) and group == "policy" and kind == "Eviction":
         return "policy.v1.Eviction"  # its versions have the same fields
     return name if facts.known(name) else ""

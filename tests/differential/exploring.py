@@ -73,6 +73,9 @@ def _explore_kind(
             told = brief(pair[0]), brief(pair[1])
             shown = lines if told[0] == told[1] else [f"there: {told[0]}", f"here:  {told[1]}"]
             found.append((mode, mutations.name_of(change), [_short(line) for line in shown]))
+    remove = Case("remove", "DELETE", f"{kind['at']}/{kind['object']['metadata']['name']}?gracePeriodSeconds=0")
+    for server, namespace in zip((real, ours), namespaces, strict=True):
+        answers.send(server, remove, {}, namespace)
     return len(changes), found
 
 

@@ -9,7 +9,7 @@ from kubelite.api.requests import Request
 from kubelite.meta.errors import BadRequest
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import Target
-from kubelite.schema import decoding
+from kubelite.schema import builtin, checking, decoding, structure
 from kubelite.schema.kinds import Kind
 
 if TYPE_CHECKING:
@@ -22,9 +22,12 @@ async def read_options(request: Request) -> Obj | None:
     if not body.strip():
         return None
     obj = decoding.parse(body, negotiation.sent(request.headers.get("Content-Type", "")))
-    if not isinstance(obj, dict) or obj.get("kind", "DeleteOptions") != "DeleteOptions":
+    if obj.get("kind", "DeleteOptions") != "DeleteOptions":
         raise BadRequest("decoded object cannot be converted to DeleteOptions")
-    return obj
+    try:
+        return checking.normal(structure.structure_of(builtin.body("", "", "DeleteOptions")), obj)
+    except BadRequest as e:
+        raise BadRequest(e.message.partition("cannot be handled as a DeleteOptions: ")[2] or e.message) from e
 
 
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:

@@ -106,8 +106,6 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
         causes.append(not_supported("propagationPolicy", policy, (*_PROPAGATION, "nil")))
     if policy and orphan is not None:
         causes.append(invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"))
-    if grace is not None and not isinstance(grace, int):
-        raise BadRequest("gracePeriodSeconds must be a number of seconds")
     if causes:
         raise Invalid.of("meta.k8s.io", "DeleteOptions", "", causes)
     if orphan is not None:

@@ -34,7 +34,6 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     media = media_of(request, plain=True)
     options = write_options(request, "CreateOptions")
     info, row = request.info, builtin.body(_GROUP, "v1", "TokenRequest")
-    assert row is not None
     body = bodies.received(row, await read_object(request, kind, options), options)
     writes.match_namespace(Target(row, info.namespace), body["metadata"])
     metadata.dedupe_owners(body["metadata"], options.warnings)

@@ -10,10 +10,11 @@ import orjson
 
 from kubelite.meta import copies, errors
 from kubelite.meta.types import Obj
-from kubelite.registry import updates, writes
+from kubelite.registry import bodies, updates, writes
 from kubelite.registry.contract import Target, View, WriteOptions
 from kubelite.registry.subresources import bindings, evictions, scale
 from kubelite.registry.updates import Body
+from kubelite.schema import builtin
 from kubelite.store.contract import Entry
 
 if TYPE_CHECKING:
@@ -35,14 +36,15 @@ def shown(registry: "Registry", target: Target, entry: Entry) -> Entry:
 
 async def create(registry: "Registry", target: Target, obj: Obj, options: WriteOptions) -> Entry:
     """A POST to a subresource: it acts, and its answer is a Status or a body of its own."""
-    if target.kind.plural == "bindings":
-        pods = registry.kinds.preferred("pods")
-        name = (obj.get("metadata") or {}).get("name", "")
-        return await bindings.bind(registry, Target(pods, target.namespace, name, "binding"), obj, options)
-    if target.subresource == "binding":
-        return await bindings.bind(registry, target, obj, options)
+    if target.kind.plural == "bindings" or target.subresource == "binding":
+        binding = bodies.received(registry.kinds.preferred("bindings"), obj, options)
+        if not target.subresource:
+            pods = registry.kinds.preferred("pods")
+            target = Target(pods, target.namespace, binding["metadata"].get("name", ""), "binding")
+        return await bindings.bind(registry, target, binding, options)
     if target.subresource == "eviction":
-        return await evictions.evict(registry, target, obj, options)
+        eviction = bodies.received(builtin.body("policy", "v1", "Eviction"), {**obj, "apiVersion": "policy/v1"}, options)
+        return await evictions.evict(registry, target, eviction, options)
     raise errors.MethodNotAllowed(
         "the server does not allow this method on the requested resource", group=target.kind.group, kind=target.kind.plural
     )
@@ -50,16 +52,11 @@ async def create(registry: "Registry", target: Target, obj: Obj, options: WriteO
 
 async def update(registry: "Registry", target: Target, sent: Obj, options: WriteOptions, body: Body) -> tuple[Entry, bool]:
     """A PUT of a subresource with bodies of its own."""
-    group, version, kind = body.kind
-    if sent.get("kind", kind) != kind or sent.get("apiVersion", f"{group}/{version}") != f"{group}/{version}":
-        raise errors.BadRequest(
-            f"the kind in the data ({sent.get('apiVersion')}, {sent.get('kind')}) does not match the expected kind "
-            f"({group}/{version}, {kind})"
-        )
-    writes.match_name(target, sent.get("metadata") or {})
+    received = bodies.received(builtin.body(*body.kind), sent, options)
+    writes.match_name(target, received["metadata"])
 
     def make(old: Obj | None) -> Obj:
-        obj = copies.deep_copy(sent)
+        obj = copies.deep_copy(received)
         uid = obj["metadata"].get("uid")
         if old is not None and uid and uid != old["metadata"].get("uid"):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"

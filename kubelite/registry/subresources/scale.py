@@ -115,14 +115,7 @@ class ScaleBody:
 
     def into(self, body: Obj, old: Obj) -> Obj:
         """The object scaled. Raises Invalid for replicas that are no count."""
-        spec = body.get("spec") or {}
-        replicas = spec.get("replicas", 0) if isinstance(spec, dict) else spec
-        meta = body["metadata"]
-        if not isinstance(replicas, int) or isinstance(replicas, bool):
-            raise errors.BadRequest(
-                'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal into Go struct field '
-                "ScaleSpec.spec.replicas of type int32"
-            )
+        replicas, meta = body["spec"].get("replicas", 0), body["metadata"]
         if replicas < 0 and not self._kind.custom:
             cause = errors.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
             raise errors.Invalid.of("autoscaling", "Scale", old["metadata"]["name"], [cause])
