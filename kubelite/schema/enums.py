@@ -50,11 +50,12 @@ core.v1.NodeSelectorRequirement operator DoesNotExist|Exists|Gt|In|Lt|NotIn
 ~core.v1.NodeStatus phase Pending|Running|Terminated
 ~core.v1.PersistentVolumeClaimSpec,core.v1.PersistentVolumeClaimStatus,core.v1.PersistentVolumeSpec accessModes[] ReadOnlyMany|\
 ReadWriteMany|ReadWriteOnce|ReadWriteOncePod
-core.v1.PersistentVolumeClaimSpec,core.v1.PersistentVolumeSpec volumeMode Block|Filesystem
+core.v1.PersistentVolumeClaimSpec volumeMode Block|Filesystem
 ~core.v1.PersistentVolumeClaimStatus allocatedResourceStatuses[] ControllerResizeInProgress|ControllerResizeInfeasible|\
 NodeResizeInProgress|NodeResizeInfeasible|NodeResizePending
 ~core.v1.PersistentVolumeClaimStatus phase Bound|Lost|Pending
-core.v1.PersistentVolumeSpec persistentVolumeReclaimPolicy Delete|Recycle|Retain
+~core.v1.PersistentVolumeSpec persistentVolumeReclaimPolicy Delete|Recycle|Retain
+~core.v1.PersistentVolumeSpec volumeMode Block|Filesystem
 ~core.v1.PersistentVolumeStatus phase Available|Bound|Failed|Pending|Released
 ~core.v1.PodSecurityContext fsGroupChangePolicy Always|OnRootMismatch
 ~core.v1.PodSecurityContext supplementalGroupsPolicy Merge|Strict

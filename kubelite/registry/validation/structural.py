@@ -20,9 +20,6 @@ from kubelite.schema.structure import Structure, structure_of
 #: Never checked here: metadata has its own checks.
 _SKIPPED = frozenset(("apiVersion", "kind", "metadata", "status"))
 
-#: Checked by their strategy under another path.
-_ELSEWHERE = frozenset((("core.v1.NodeSpec", "taints"),))
-
 #: Required by the published schemas, and yet taken without (the empty text is a value).
 _MAY_BE_ABSENT = frozenset(
     ("value", "message", "reason", "apiGroup", "image", "imageID", "fieldPath", "resourceVersion", "eventTime")
@@ -57,7 +54,7 @@ def _compile(structure: Structure, made: dict[int, _Rule], top: bool = False) ->
     rule = made[id(structure)] = _Rule()
     required = []
     for name, below in structure.properties.items():
-        if (top and name in _SKIPPED) or (structure.definition, name) in _ELSEWHERE:
+        if top and name in _SKIPPED:
             continue
         enum = _enum(structure.definition, name)
         if enum is not None:
