@@ -66,9 +66,7 @@ class DnsServer:
         while True:
             try:
                 await self._own_address()
-                udp = self._socket(socket.SOCK_DGRAM)
-                self.port = udp.getsockname()[1]
-                tcp = self._socket(socket.SOCK_STREAM)
+                udp, tcp = self._sockets()
                 break
             except OSError as e:
                 log.warning("dns_not_listening", address=self._address, port=self.port, error=str(e), again_in_s=_RETRY_S)
@@ -92,19 +90,33 @@ class DnsServer:
             return
         except OSError:
             length = ipaddress.ip_address(self._address).max_prefixlen
-            status, _, errors = await nft.run("ip", "address", "replace", f"{self._address}/{length}", "dev", "lo")
+            # of this host only: the kernel must not take it for the source of what leaves by an interface without addresses
+            own = (f"{self._address}/{length}", "dev", "lo", "scope", "host")
+            status, _, errors = await nft.run("ip", "address", "replace", *own)
             if status != 0:
                 raise OSError(f"{self._address} cannot be put on the loopback interface: {errors.strip()}") from None
         finally:
             probe.close()
 
-    def _socket(self, kind: int) -> socket.socket:
+    def _sockets(self) -> tuple[socket.socket, socket.socket]:
+        """For datagrams and for streams, on the same port; a port 0 takes one that is free for both."""
+        udp = self._socket(socket.SOCK_DGRAM, self.port)
+        port = udp.getsockname()[1]
+        try:
+            tcp = self._socket(socket.SOCK_STREAM, port)
+        except OSError:
+            udp.close()
+            raise
+        self.port = port
+        return udp, tcp
+
+    def _socket(self, kind: int, port: int) -> socket.socket:
         made = socket.socket(socket.AF_INET6 if ":" in self._address else socket.AF_INET, kind)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             made.setblocking(False)
-            made.bind((self._address, self.port))
+            made.bind((self._address, port))
             if kind == socket.SOCK_STREAM:
                 made.listen(128)
         except OSError:

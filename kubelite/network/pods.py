@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 _CNI_VERSION = "0.4.0"  # what the plugins of Debian 12 and all newer ones speak
 _SYSCTLS = Path("/proc/sys/net")
 _RETRY_S = 5.0
+#: How often what others may have taken away is looked after.
+_CHECK_S = 60.0
 #: Marks routes as ours: a protocol number that no routing daemon has. Source: /etc/iproute2/rt_protos.
 ROUTE_PROTOCOL = 75
 #: Where host-local keeps which addresses are taken.
@@ -159,7 +161,24 @@ class PodNetwork:
                     log.warning("pod_network_not_applied", error=str(e), again_in_s=_RETRY_S)
                     await asyncio.sleep(_RETRY_S)
                     continue
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout(_CHECK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                if self._applied.pod_cidrs and await self._is_damaged():
+                    log.warning("pod_network_was_removed", node=self._node_name)
+                    self._applied = Plan()
+
+    async def _is_damaged(self) -> bool:
+        """Whether somebody took rules or routes away: another node of this machine that was reset, say."""
+        if not await nft.exists(self._table):
+            return True
+        if not self._applied.routes:
+            return False
+        shown = (await nft.run("ip", "route", "show", "proto", str(ROUTE_PROTOCOL)))[1]
+        shown += (await nft.run("ip", "-6", "route", "show", "proto", str(ROUTE_PROTOCOL)))[1]
+        there = {line.partition(" ")[0] for line in shown.splitlines()}
+        return any(cidr not in there for cidr, _ in self._applied.routes)
 
     async def remove(self) -> None:
         """Takes rules, routes and the bridge away, for a node that goes for good."""

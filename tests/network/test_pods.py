@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kubelite.network import pods
+from kubelite.network import nft, pods
 from kubelite.network.pods import Plan, PodNetwork, bridge_name, conflist, plan
 from tests.network import topology
 from tests.network.objects import node
@@ -128,6 +128,21 @@ async def test_routes_of_an_earlier_run_go_when_their_node_is_gone(net: Topology
     topology.ip("route", "add", "203.0.113.0/24", "via", "192.0.2.2", "proto", str(pods.ROUTE_PROTOCOL))
     network.changed("nodes", None, node("b", "10.244.1.0/24", "192.0.2.2"))
     assert await _routes_become(["10.244.1.0/24 via 192.0.2.2 dev eth0", "203.0.113.0/24 via 192.0.2.2 dev eth0"])
+
+
+@pytest.mark.root
+async def test_what_others_take_away_comes_back(net: Topology, network: PodNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pods, "_CHECK_S", 0.05)
+    network.changed("nodes", None, node("b", "10.244.1.0/24", "192.0.2.2"))
+    route = "10.244.1.0/24 via 192.0.2.2 dev eth0"
+    assert await _routes_become([route])
+    topology.ip("route", "delete", *route.split())
+    assert await _routes_become([route])
+    table = nft.table_name("pods", "a")
+    await nft.apply(f"delete table inet {table}\n")
+    async with asyncio.timeout(30):
+        while not await nft.exists(table):
+            await asyncio.sleep(0.02)
 
 
 async def _routes_become(wanted: list[str]) -> bool:
