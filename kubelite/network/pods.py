@@ -102,6 +102,7 @@ def conflist(node_name: str, pod_cidrs: Iterable[str], *, bridged: bool, mtu: in
             "type": "bridge",
             "bridge": bridge_name(node_name),
             "isGateway": True,
+            "forceAddress": True,  # the bridge may have one of a range that the node had before
             "hairpinMode": True,
             "ipMasq": False,
             "ipam": ipam,

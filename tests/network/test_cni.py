@@ -25,6 +25,10 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     conf.mkdir()
     made = pods.conflist(node, ["10.214.0.0/24"], bridged=request.param, data_dir=str(tmp_path / "ipam"))
     (conf / "10-kubelite.conflist").write_text(json.dumps(made))
+    if request.param:
+        left_behind = ["ip", "link", "add", pods.bridge_name(node), "type", "bridge"]
+        subprocess.run(left_behind, check=True, capture_output=True)
+        subprocess.run(["ip", "address", "add", "10.215.0.1/24", "dev", pods.bridge_name(node)], check=True, capture_output=True)
     backend = containerd.Backend(BackendOptions(state_dir=str(tmp_path / "state"), cni_conf_dir=str(conf)))
     await backend.start()
     await backend.import_image(chunks(suite_image()))
@@ -40,7 +44,9 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         subprocess.run(["ip", "link", "delete", pods.bridge_name(node)], check=False, capture_output=True)
 
 
-async def test_pods_reach_each_other_and_the_node_reaches_them(backend: containerd.Backend, tmp_path: Path) -> None:
+async def test_pods_reach_each_other_and_the_node_reaches_them_whatever_an_earlier_node_left(
+    backend: containerd.Backend, tmp_path: Path
+) -> None:
     made = []
     for name in ("server", "client"):
         config = to.SandboxConfig(name=name, namespace="default", uid=name, log_directory=str(tmp_path / name))
