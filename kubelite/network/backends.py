@@ -20,6 +20,7 @@ class Backend:
     serving: bool = True
     terminating: bool = False
     zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _backend(endpoint: Obj, port: int, node_name: str) -> Backend | None:
     ready, terminating = conditions.get("ready"), bool(conditions.get("terminating"))
     serving = conditions.get("serving")
     is_ready = ready is None or bool(ready)
-    zones = tuple(z["name"] for z in (endpoint.get("hints") or {}).get("forZones") or ())
+    hints = endpoint.get("hints") or {}
     return Backend(
         addresses[0],
         port,
@@ -72,15 +73,16 @@ def _backend(endpoint: Obj, port: int, node_name: str) -> Backend | None:
         ready=is_ready,
         serving=is_ready if serving is None else bool(serving),
         terminating=terminating,
-        zones=zones,
+        zones=tuple(zone["name"] for zone in hints.get("forZones") or ()),
+        nodes=tuple(node["name"] for node in hints.get("forNodes") or ()),
     )
 
 
-def choose(backends: Sequence[Backend], *, internal_local: bool, external_local: bool, zone: str = "") -> Choice:
-    """What each kind of traffic may use. Endpoints that terminate serve while no ready one is left."""
+def choose(backends: Sequence[Backend], *, internal_local: bool, external_local: bool, node: str = "", zone: str = "") -> Choice:
+    """What each kind of traffic may use on a node in a zone. Endpoints that terminate serve while no ready one is left."""
     everywhere = _usable(backends)
     local = _usable([b for b in backends if b.local])
-    anywhere = tuple(_zoned(everywhere, zone))
+    anywhere = tuple(_near(everywhere, node, zone))
     return Choice(
         cluster=tuple(local) if internal_local else anywhere,
         external=tuple(local) if external_local else anywhere,
@@ -93,8 +95,14 @@ def _usable(backends: Sequence[Backend]) -> list[Backend]:
     return ready or [b for b in backends if b.serving and b.terminating]
 
 
-def _zoned(backends: Sequence[Backend], zone: str) -> Sequence[Backend]:
-    """Those meant for the node's zone; all, unless every one has hints and some are for this zone."""
-    if not zone or not all(b.zones for b in backends):
+def _near(backends: Sequence[Backend], node: str, zone: str) -> Sequence[Backend]:
+    """Those meant for the node, else those meant for its zone, where every one has such a hint and some are; else all, as when
+    only those that terminate are left."""
+    if not all(b.ready for b in backends):
         return backends
-    return [b for b in backends if zone in b.zones] or backends
+    for here, hints in ((node, [b.nodes for b in backends]), (zone, [b.zones for b in backends])):
+        if here and all(hints):
+            meant = [b for b, names in zip(backends, hints, strict=True) if here in names]
+            if meant:
+                return meant
+    return backends

@@ -153,8 +153,9 @@ def _port(rules: Rules, service: Obj, slices: Sequence[Obj], frame: Frame, famil
     internal_local = spec.get("internalTrafficPolicy") == "Local"
     external_local = spec.get("externalTrafficPolicy") == "Local" and (is_exposed or bool(spec.get("externalIPs")))
     all_backends = backends.of_port(slices, port, family.name, frame.node_name)
-    choice = backends.choose(all_backends, internal_local=internal_local, external_local=external_local, zone=frame.zone)
-    anywhere = backends.choose(all_backends, internal_local=False, external_local=False, zone=frame.zone).cluster
+    place = {"node": frame.node_name, "zone": frame.zone}
+    choice = backends.choose(all_backends, internal_local=internal_local, external_local=external_local, **place)
+    anywhere = backends.choose(all_backends, internal_local=False, external_local=False, **place).cluster
 
     key = _digest(meta["namespace"], meta["name"], port.get("name") or "", protocol, family.number)
     affinity_s = 0

@@ -15,6 +15,7 @@ import structlog
 
 from kubelite.meta.types import Obj
 from kubelite.network import conntrack, nft, rules
+from kubelite.network.healthchecks import HealthChecks
 from kubelite.network.rules import Rules
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,7 @@ class ServiceProxy:
             service_cidrs=tuple(service_cidrs),
         )
         self._inputs = Inputs()
+        self._health_checks = HealthChecks(node_name)
         self._applied: dict[Key, Rules] = {}
         #: Who wants an element and its value; the first one's is applied.
         self._elements: dict[tuple[str, str], dict[Key, str]] = {}
@@ -144,6 +146,12 @@ class ServiceProxy:
     async def run(self) -> None:
         """Applies changes until it is cancelled. The rules stay: traffic goes on while kubelite restarts."""
         await self._synced.wait()
+        try:
+            await self._follow()
+        finally:
+            self._health_checks.close()
+
+    async def _follow(self) -> None:
         retry_s = _RETRY_S
         while True:
             try:
@@ -203,6 +211,7 @@ class ServiceProxy:
                 self._applied[key] = new
         for key in known:
             await conntrack.forget_stale(known[key].udp, wanted[key].udp)
+        await self._health_checks.follow(dirty, self._inputs.services, self._inputs.slices)
 
     def _wanted(self, key: Key) -> Rules:
         service = self._inputs.services.get(key)

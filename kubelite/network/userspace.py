@@ -18,6 +18,7 @@ import structlog
 from kubelite.meta.types import Obj
 from kubelite.network import backends, nft
 from kubelite.network.backends import Backend
+from kubelite.network.healthchecks import HealthChecks
 from kubelite.network.services import Inputs, Key
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ def targets(service: Obj, slices: Iterable[Obj], node_name: str) -> dict[Front, 
                 backends.of_port(slices, port, family, node_name),
                 internal_local=spec.get("internalTrafficPolicy") == "Local",
                 external_local=spec.get("externalTrafficPolicy") == "Local",
+                node=node_name,
             )
             found[Front(protocol, address, port["port"])] = Target(choice.cluster, affinity_s)
             if port.get("nodePort") and family == "IPv4":
@@ -76,6 +78,7 @@ class UserspaceProxy:
     def __init__(self, node_name: str, *, own_addresses: bool = True) -> None:
         self._node_name = node_name
         self._inputs = Inputs()
+        self._health_checks = HealthChecks(node_name)
         self._own_addresses = own_addresses
         self._targets: dict[Key, dict[Front, Target]] = {}
         self._listeners: dict[Front, _Listener] = {}
@@ -107,11 +110,14 @@ class UserspaceProxy:
                 if not self._wake.is_set():
                     self._idle.set()
         finally:
+            self._health_checks.close()
             for listener in self._listeners.values():
                 listener.close()
 
     async def _apply(self) -> None:
-        for key in self._inputs.take_dirty():
+        dirty = self._inputs.take_dirty()
+        await self._health_checks.follow(dirty, self._inputs.services, self._inputs.slices)
+        for key in dirty:
             service = self._inputs.services.get(key)
             if service is None:
                 self._targets.pop(key, None)

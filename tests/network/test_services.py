@@ -1,6 +1,7 @@
 """The service proxy against a real kernel: pods, a node and a client outside are network namespaces."""
 
 import asyncio
+import json
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -145,6 +146,34 @@ async def test_node_port_leads_in_from_outside_with_the_nodes_address(net: Topol
         assert await net.ask("outside", "192.0.2.1", 30080) == ("a", "10.244.0.1")
         assert (await net.ask("", "192.0.2.1", 30080))[0] == "a"
         assert (await net.ask("", "127.0.0.1", 30080))[0] == "a"
+
+
+async def test_a_health_check_tells_whether_the_node_has_endpoints(net: Topology, proxy: Proxied) -> None:
+    async def asked(port: int = 30900) -> tuple[int, Obj]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert b"Content-Type: application/json" in head
+        return int(head.split()[1]), json.loads(body)
+
+    local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30900}
+    web = service("web", VIP, **local)
+    here, there = endpoint("10.244.0.9"), endpoint("10.244.1.9", node="n2")
+    told = {"service": {"namespace": "default", "name": "web"}, "serviceProxyHealthy": True}
+    await proxy.tell(web, endpoint_slice("web", there))
+    assert await asked() == (503, {**told, "localEndpoints": 0})
+    await proxy.tell(endpoint_slice("web", here, there))
+    assert await asked() == (200, {**told, "localEndpoints": 1})
+    await proxy.tell(endpoint_slice("web", {**here, "conditions": {"ready": False, "serving": True, "terminating": True}}))
+    assert await asked() == (503, {**told, "localEndpoints": 0})
+    await proxy.tell(service("web", VIP, **{**local, "healthCheckNodePort": 30901}))
+    assert (await asked(30901))[0] == 503
+    with pytest.raises(ConnectionRefusedError):
+        await asked()
+    await proxy.forget(web)
+    with pytest.raises(ConnectionRefusedError):
+        await asked(30901)
 
 
 async def test_loopback_services_of_the_node_stay_out_of_reach(net: Topology, proxy: Proxied) -> None:
