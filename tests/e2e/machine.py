@@ -45,14 +45,48 @@ def eventually(what: str, attempt: Callable[[], T | None], limit_s: float = 60) 
     raise AssertionError(f"not within {limit_s:g} s: {what}{detail}")
 
 
+class Wire:
+    """A network of its own for a node, behind a wire to this machine: as far apart as two machines on one network are."""
+
+    ADDRESS = "198.51.100.77"
+
+    def __init__(self, name: str, machine_address: str) -> None:
+        self.namespace = f"kl-e2e-{name}"
+        #: What a command is started with to run there.
+        self.prefix = ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        self._link = f"kl-{name}"[:15]
+        wire = ["link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace]
+        here = [
+            ["netns", "add", self.namespace],
+            wire,
+            ["address", "add", f"{machine_address}/32", "dev", self._link],
+            ["link", "set", self._link, "up"],
+            ["route", "add", f"{self.ADDRESS}/32", "dev", self._link],
+        ]
+        there = [
+            ["link", "set", "lo", "up"],
+            ["link", "set", "eth0", "up"],
+            ["address", "add", f"{self.ADDRESS}/32", "dev", "eth0"],
+            ["route", "add", machine_address, "dev", "eth0", "scope", "link"],
+            ["route", "add", "default", "via", machine_address, "dev", "eth0"],
+        ]
+        for words in (*here, *(["-n", self.namespace, *words] for words in there)):
+            subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+    def cut(self) -> None:
+        subprocess.run(["ip", "link", "delete", self._link], check=True, capture_output=True)
+        subprocess.run(["ip", "netns", "delete", self.namespace], check=True, capture_output=True)
+
+
 class Process:
     """One `kubelite ...` and its log."""
 
-    def __init__(self, words: list[str], log: Path) -> None:
+    def __init__(self, words: list[str], log: Path, wire: Wire | None = None) -> None:
         self.log = log
+        prefix = wire.prefix if wire else []
         with log.open("ab") as out:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "kubelite", *words], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
+                [*prefix, sys.executable, "-m", "kubelite", *words], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
             )
 
     @property
@@ -80,7 +114,7 @@ class Machine:
         self.runtime = runtime
         self.kubeconfig = self.data_dir / "kubeconfig"
         self._process: Process | None = None
-        self._agents: list[tuple[Process, Path]] = []
+        self._agents: list[tuple[Process, Path, Wire | None]] = []
 
     def up(self, *words: str) -> None:
         """Starts `kubelite up` and waits until its node is ready."""
@@ -104,14 +138,21 @@ class Machine:
         self.kubectl("wait", "--for=create", f"node/{name}", "--timeout=60s")
         self.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s")
 
-    def join(self, name: str) -> None:
-        """Joins a second agent to the cluster as a user would: with a token."""
+    def join(self, name: str, *, apart: bool = False) -> None:
+        """Joins another agent to the cluster as a user would, with a token; `apart`: in a network of its own."""
         token = self.kubelite("token", "create", "--data-dir", str(self.data_dir)).strip().splitlines()[-1]
         data_dir = self.directory / name
-        words = ["agent", "--server", f"https://127.0.0.1:{self.https_port}", "--token", token, "--node-name", name]
+        address = self.address("first") if apart else "127.0.0.1"
+        wire = Wire(name, address) if apart else None
+        words = ["agent", "--server", f"https://{address}:{self.https_port}", "--token", token, "--node-name", name]
         words += ["--data-dir", str(data_dir), "--runtime", self.runtime, "--images", str(IMAGES)]
-        self._agents.append((Process(words, self.directory / f"{name}.log"), data_dir))
+        self._agents.append((Process(words, self.directory / f"{name}.log", wire), data_dir, wire))
         self.wait_node(name)
+
+    def address(self, node: str) -> str:
+        """A node's own address."""
+        addresses = self.get("node", node)["status"]["addresses"]
+        return next(str(a["address"]) for a in addresses if a["type"] == "InternalIP")
 
     def kill(self) -> None:
         """`kill -9` of the one process."""
@@ -121,22 +162,24 @@ class Machine:
 
     def down(self) -> None:
         """Ends everything, the containerds that outlive kubelite included, and removes the data; nothing may stay behind."""
-        processes = [*(p for p, _ in self._agents), *([self._process] if self._process else [])]
+        processes = [*(p for p, _, _ in self._agents), *([self._process] if self._process else [])]
         statuses = [process.end() for process in processes]
         marks = [str(self.directory)]
-        for data_dir in (self.data_dir, *(d for _, d in self._agents)):
+        for data_dir, wire in ((self.data_dir, None), *((d, w) for _, d, w in self._agents)):
             name_file = data_dir / "node" / "node-name"
             if name_file.exists():
                 name = name_file.read_text()
                 marks += [bridge_name(name), nft.table_name("pods", name), nft.table_name("services", name)]
             marks.append(Daemon(BackendOptions(f"{data_dir}/node/runtime")).run_dir.name)
-            self.kubelite("reset", "--data-dir", str(data_dir), "--yes")
+            self.kubelite("reset", "--data-dir", str(data_dir), "--yes", wire=wire)
+            if wire:
+                wire.cut()
         assert statuses == [0] * len(processes)
         assert [line for line in present() if any(mark in line for mark in marks)] == []
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def kubelite(self, *words: str) -> str:
-        command = [sys.executable, "-m", "kubelite", *words]
+    def kubelite(self, *words: str, wire: Wire | None = None) -> str:
+        command = [*(wire.prefix if wire else []), sys.executable, "-m", "kubelite", *words]
         return subprocess.run(command, check=True, text=True, capture_output=True, timeout=120, cwd=ROOT).stdout
 
     def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120, **env: str) -> str:

@@ -268,6 +268,23 @@ def test_a_second_node_joins_and_pods_spread(web: Machine) -> None:
     assert web.kubectl("exec", there["metadata"]["name"], "--", "echo", "second") == "second\n"
 
 
+def test_pods_services_and_names_reach_across_to_a_node_in_another_network(web: Machine) -> None:
+    web.join("apart", apart=True)
+    web.kubectl("cordon", "second")
+    web.kubectl("rollout", "restart", "deployment/web")
+    web.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    there = next(p for p in pods(web) if p["spec"]["nodeName"] == "apart")
+    here = next(p for p in pods(web) if p["spec"]["nodeName"] == "first")
+    service = web.get("service", "web")
+    node_port = service["spec"]["ports"][0]["nodePort"]
+    assert "It works" in fetch(f"http://{there['status']['podIP']}:8080/")
+    assert "It works" in fetch(f"http://{web.address('apart')}:{node_port}/")
+    for place in (f"{here['status']['podIP']} 8080", f"{service['spec']['clusterIP']} 80", "web.default.svc 80"):
+        get = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {place}"
+        assert "It works" in web.kubectl("exec", there["metadata"]["name"], "--", "sh", "-c", get), place
+    web.kubectl("uncordon", "second")
+
+
 def test_delete_takes_everything_with_it(web: Machine) -> None:
     web.kubectl("delete", "-f", str(ROOT / "examples"), "--timeout=60s")
     eventually("no pod is left", lambda: web.get("pods", "-l", "app=web")["items"] == [])
