@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 
-from kubelite.api import audit, handlers
+from kubelite.api import audit, handlers, negotiation
 from kubelite.api.connections import Disconnected
 from kubelite.api.impersonation import impersonated
 from kubelite.api.requests import Reply, Request, RequestInfo, parse_path, warning_lines
@@ -121,7 +121,7 @@ class Chain:
                 self._authorize(user, info, request)
             reply = await handlers.dispatch(api, request)
         except ApiError as e:
-            reply = failure(e)
+            reply = failure(e, request)
         except asyncio.CancelledError:
             if not connection.timed_out or request.status:
                 raise
@@ -129,12 +129,12 @@ class Chain:
             assert task is not None
             task.uncancel()
             connection.timed_out = False
-            reply = failure(errors.Timeout(TIMED_OUT))
+            reply = failure(errors.Timeout(TIMED_OUT), request)
         except Disconnected:
             raise
         except Exception as e:
             log.exception("request_failed", verb=request.info.verb, path=request.path, audit_id=request.id)
-            reply = failure(errors.InternalError.of(type(e).__name__))
+            reply = failure(errors.InternalError.of(type(e).__name__), request)
         finally:
             if seat is not None:
                 seat.release()
@@ -203,10 +203,15 @@ class Chain:
         require(self._api.authorizer, access)
 
 
-def failure(error: ApiError) -> Reply:
-    """A failed request's answer."""
+def failure(error: ApiError, request: Request) -> Reply:
+    """A failed request's answer: in JSON, unless the client takes nothing but protobuf."""
     headers = b"Retry-After: %d\r\n" % error.retry_after_s if error.retry_after_s else b""
-    return Reply(error.code, orjson.dumps(error.status()), headers=headers)
+    reply = Reply(error.code, orjson.dumps(error.status()), headers=headers)
+    if request.headers.get("Accept", "") == negotiation.PROTOBUF:
+        from kubelite.schema import marshalling
+
+        reply.body, reply.content_type = marshalling.encode(error.status()), negotiation.PROTOBUF.encode()
+    return reply
 
 
 def websocket_token(protocols: str) -> str:

@@ -1,11 +1,12 @@
 """Content negotiation: what a client accepts, and what it sends.
 
-Accept headers are few and repeat, so each is parsed once. Protobuf is read but never written: a client that accepts it
-also accepts JSON, else it gets 406.
+Accept headers are few and repeat, so each is parsed once. Who accepts protobuf and JSON gets JSON, which costs least here: stored
+bytes are sent as they are.
 
 Source: apiserver pkg/endpoints/handlers/negotiation, v0.34.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -16,40 +17,75 @@ Form = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
 
 _JSON = ("application/json", "application/*", "*/*", "text/json")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
-READABLE = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+READABLE = ("application/json", "application/yaml", PROTOBUF)
+Encoding = Literal["json", "yaml", "protobuf"]
+_CONTENT_TYPES: dict[Encoding, bytes] = {
+    "json": b"application/json",
+    "yaml": b"application/yaml",
+    "protobuf": PROTOBUF.encode(),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
     """What to answer with: the encoding, and what the object is turned into (`form`, in `version` of its group)."""
 
-    encoding: Literal["json", "yaml"] = "json"
+    encoding: Encoding = "json"
     form: Form = ""
     group: str = ""
     version: str = ""
 
     @property
     def content_type(self) -> bytes:
-        if self.form == "":
-            return b"application/json" if self.encoding == "json" else b"application/yaml"
         if self.form == "APIGroupDiscoveryList":
             text = f"application/json;g={self.group};v={self.version};as={self.form}"
             return text.encode()
-        return b"application/json" if self.encoding == "json" else b"application/yaml"
+        return _CONTENT_TYPES[self.encoding]
 
 
 PLAIN = Media()
 
 
 @lru_cache(maxsize=512)
-def accepted(accept: str, *, discovery: bool = False, plain: bool = False) -> Media:
-    """The best of what `accept` allows. `plain`: the answer has no other form than its own.
+def accepted(accept: str, *, discovery: bool = False, plain: bool = False, custom: bool = False) -> Media:
+    """The best of what `accept` allows. `plain`: the answer has no other form than its own; `custom`: it is of a custom kind.
 
     Raises:
         ApiError: with 406, when it allows nothing that is served.
     """
     if not accept:
         return PLAIN
+    in_protobuf: Media | None = None
+    known = False
+    for media, values in _clauses(accept):
+        encoding: Encoding
+        if media in _JSON:
+            encoding = "json"
+        elif media in _YAML:
+            encoding = "yaml"
+        elif media == PROTOBUF and not discovery:
+            encoding = "protobuf"
+        else:
+            continue
+        known = True
+        found = _in_form(encoding, values, discovery=discovery, plain=plain)
+        if found is None:
+            continue
+        if encoding != "protobuf":
+            return found
+        if in_protobuf is None and found.form != "Table" and (found.form or not custom):
+            in_protobuf = found
+    if in_protobuf is not None:
+        return in_protobuf
+    listed = ", ".join(READABLE[:2] if custom or discovery else READABLE)
+    if not known and not custom:
+        raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {listed}")
+    raise NotAcceptable(f"only the following media types are accepted: {listed}")
+
+
+def _clauses(accept: str) -> list[tuple[str, dict[str, str]]]:
+    """The media types of an Accept header with their parameters, the preferred ones first."""
     clauses: list[tuple[float, str, dict[str, str]]] = []
     for clause in accept[:4096].split(","):
         media, *parameters = clause.strip().split(";")
@@ -61,35 +97,26 @@ def accepted(accept: str, *, discovery: bool = False, plain: bool = False) -> Me
             quality = float(values.pop("q", "1"))
         except ValueError:
             quality = 1.0
-        clauses.append((quality, media.strip().lower(), values))
+        if quality > 0:
+            clauses.append((quality, media.strip().lower(), values))
     clauses.sort(key=lambda c: -c[0])
-    for quality, media, values in clauses:
-        if quality <= 0:
-            continue
-        encoding: Literal["json", "yaml"]
-        if media in _JSON:
-            encoding = "json"
-        elif media in _YAML:
-            encoding = "yaml"
-        else:
-            continue
-        form = values.get("as", "")
-        if not form:
-            return Media(encoding)
-        group, version = values.get("g", ""), values.get("v", "")
-        if discovery and form == "APIGroupDiscoveryList":
-            if group == "apidiscovery.k8s.io" and version in ("v2", "v2beta1"):
-                return Media("json", "APIGroupDiscoveryList", group, version)
-            continue
-        if not discovery and not plain and group == "meta.k8s.io" and version in ("v1", "v1beta1"):
-            if form == "Table":
-                return Media(encoding, "Table", group, version)
-            if form == "PartialObjectMetadata":
-                return Media(encoding, "PartialObjectMetadata", group, version)
-            if form == "PartialObjectMetadataList":
-                return Media(encoding, "PartialObjectMetadataList", group, version)
-    listed = ", ".join(("application/json", "application/yaml"))
-    raise NotAcceptable(f"only the following media types are accepted: {listed}")
+    return [(media, values) for _, media, values in clauses]
+
+
+def _in_form(encoding: Encoding, values: Mapping[str, str], *, discovery: bool, plain: bool) -> Media | None:
+    """What a clause means; None where there is no such form."""
+    form, group, version = values.get("as", ""), values.get("g", ""), values.get("v", "")
+    if not form:
+        return Media(encoding)
+    if discovery:
+        fits = form == "APIGroupDiscoveryList" and group == "apidiscovery.k8s.io" and version in ("v2", "v2beta1")
+        return Media("json", "APIGroupDiscoveryList", group, version) if fits else None
+    if plain or group != "meta.k8s.io" or version not in ("v1", "v1beta1"):
+        return None
+    match form:
+        case "Table" | "PartialObjectMetadata" | "PartialObjectMetadataList":
+            return Media(encoding, form, group, version)
+    return None
 
 
 @lru_cache(maxsize=256)

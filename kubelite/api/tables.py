@@ -83,8 +83,17 @@ def partial_list(items: Sequence[Obj], media: Media, metadata: Obj) -> Obj:
     }
 
 
+def framed(type_: str, obj: Obj, media: Media) -> bytes:
+    """An event of a watch."""
+    if media.encoding == "protobuf":
+        from kubelite.schema import marshalling  # few clients want nothing else
+
+        return marshalling.event(type_, obj)
+    return orjson.dumps({"type": type_, "object": obj}) + b"\n"
+
+
 def framer(api: "Api", kind: Kind, media: Media, query: Query) -> "Callable[[WatchItem], bytes]":
-    """Frames of a watch whose objects are turned into tables (the columns only in the first) or partial metadata."""
+    """Frames of a watch whose objects are turned into tables (the columns only in the first), partial metadata or messages."""
     headers = True
 
     def frame(item: "WatchItem") -> bytes:
@@ -94,8 +103,10 @@ def framer(api: "Api", kind: Kind, media: Media, query: Query) -> "Callable[[Wat
         if media.form == "Table":
             shown = table_of(kind, [obj], media, query, obj["metadata"], headers=headers)
             headers = False
-        else:
+        elif media.form:
             shown = partial(obj, media)
-        return orjson.dumps({"type": item.type, "object": shown}) + b"\n"
+        else:
+            shown = obj
+        return framed(item.type, shown, media)
 
     return frame

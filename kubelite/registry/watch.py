@@ -15,7 +15,7 @@ import orjson
 
 from kubelite.meta import errors
 from kubelite.registry import faults, lists, selection
-from kubelite.registry.contract import ListOptions, Target
+from kubelite.registry.contract import ListOptions, Target, View
 from kubelite.store.contract import Entry, Event, Revision, StoreError, Watch
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class RegistryWatch:
         if initial_end:
             meta["annotations"] = {INITIAL_EVENTS_END: "true"}
         body = {"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": meta}
-        return WatchItem("BOOKMARK", Entry("", orjson.dumps(body), revision, 0), None)
+        return WatchItem("BOOKMARK", Entry("", orjson.dumps(body), revision, 0, View({}, {}, body)), None)
 
     def _next_bookmark(self) -> float:
         now = self._now()

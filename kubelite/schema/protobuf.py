@@ -3,7 +3,7 @@
 The envelope names the kind; the facts of the wire say what its field numbers mean. Go writes fields that aren't pointers even
 when they are zero, so such zeros are dropped where JSON would not have them; a pointer's zero was meant and stays.
 
-Source: apimachinery pkg/runtime/serializer/protobuf and the wire format of protocol buffers.
+Source: apimachinery pkg/runtime/serializer/protobuf.
 """
 
 import base64
@@ -15,7 +15,7 @@ from typing import Any
 from kubelite.meta import times
 from kubelite.meta.errors import BadRequest
 from kubelite.meta.types import Obj
-from kubelite.schema import builtin, decoding, facts
+from kubelite.schema import builtin, decoding, facts, wire
 
 PREFIX = b"k8s\x00"
 _MAX_DEPTH = 200
@@ -57,9 +57,9 @@ def type_of(api_version: str, kind: str) -> str:
 def _unwrapped(data: bytes, depth: int) -> Obj:
     api_version = kind = media = ""
     raw = b""
-    for number, value in _fields(data):
+    for number, value in wire.fields(data):
         if number == 1:
-            for inner, text in _fields(value):
+            for inner, text in wire.fields(value):
                 if inner == 1:
                     api_version = _text(text)
                 elif inner == 2:
@@ -77,51 +77,6 @@ def _unwrapped(data: bytes, depth: int) -> Obj:
     return {"apiVersion": api_version, "kind": kind, **_message(name, raw, depth)}
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Each field's number and value: an int for varints and fixed ones, bytes for what has a length."""
-    position, end = 0, len(data)
-    while position < end:
-        # most numbers are one byte long
-        tag = data[position]
-        position += 1
-        if tag > 0x7F:
-            tag, position = _varint(data, position - 1)
-        wire = tag & 7
-        if wire == 2:
-            length = data[position]
-            position += 1
-            if length > 0x7F:
-                length, position = _varint(data, position - 1)
-            start, position = position, position + length
-            if position > end:
-                raise ValueError("unexpected EOF")
-            yield tag >> 3, data[start:position]
-        elif wire == 0:
-            value, position = _varint(data, position)
-            yield tag >> 3, value
-        elif wire == 1:
-            yield tag >> 3, struct.unpack_from("<Q", data, position)[0]
-            position += 8
-        elif wire == 5:
-            yield tag >> 3, struct.unpack_from("<I", data, position)[0]
-            position += 4
-        else:
-            raise ValueError(f"proto: illegal wireType {wire}")
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("proto: integer overflow")
-
-
 @cache
 def _by_number(name: str) -> dict[int, facts.Field]:
     return {field.number: field for field in facts.fields(name)}
@@ -132,7 +87,7 @@ def _message(name: str, data: bytes, depth: int) -> Obj:
         raise ValueError("exceeded max depth")
     known = _by_number(name)
     obj: Obj = {}
-    for number, value in _fields(data):
+    for number, value in wire.fields(data):
         field = known.get(number)
         if field is None:
             continue
@@ -142,7 +97,7 @@ def _message(name: str, data: bytes, depth: int) -> Obj:
             key, item = _entry(field, value, depth)
             obj.setdefault(field.name, {})[key] = item
         elif field.wrapped:
-            obj[field.name] = [_value(field.type, item, depth) for number, item in _fields(value) if number == 1]
+            obj[field.name] = [_value(field.type, item, depth) for number, item in wire.fields(value) if number == 1]
         elif field.is_list:
             items = obj.setdefault(field.name, [])
             if isinstance(value, bytes) and field.type in ("int32", "int64", "bool"):
@@ -160,19 +115,19 @@ def _message(name: str, data: bytes, depth: int) -> Obj:
 def _packed(data: bytes) -> Iterator[int]:
     position = 0
     while position < len(data):
-        value, position = _varint(data, position)
+        value, position = wire.varint(data, position)
         yield value
 
 
 def _entry(field: facts.Field, data: bytes, depth: int) -> tuple[str, Any]:
     key = ""
     item: Any = None
-    for number, value in _fields(data):
+    for number, value in wire.fields(data):
         if number == 1:
             key = _text(value)
         elif number == 2:
             if field.wrapped:
-                item = [_value(field.type, inner, depth) for number, inner in _fields(value) if number == 1]
+                item = [_value(field.type, inner, depth) for number, inner in wire.fields(value) if number == 1]
             else:
                 item = _value(field.type, value, depth)
     if item is None:
@@ -188,13 +143,13 @@ def _value(kind: str, value: Any, depth: int) -> Any:
     if kind == "string":
         return str(value, "utf-8", "replace")
     if kind == "int32" or kind == "int64":
-        return value - (1 << 64) if value >= 1 << 63 else value
+        return wire.signed(value)
     read = _READERS.get(kind)
     return read(value, depth) if read is not None else _message(kind, value, depth + 1)
 
 
 def _only(data: bytes) -> dict[int, Any]:
-    return dict(_fields(data))
+    return dict(wire.fields(data))
 
 
 def _json(data: bytes, depth: int) -> Any:
@@ -206,30 +161,26 @@ def _json(data: bytes, depth: int) -> Any:
 
 def _time(data: bytes, depth: int) -> str | None:
     found = _only(data)
-    return times.format_time(_signed(found.get(1, 0))) if found else None
+    return times.format_time(wire.signed(found.get(1, 0))) if found else None
 
 
 def _micro_time(data: bytes, depth: int) -> str | None:
     found = _only(data)
     if not found:
         return None
-    whole = times.format_time(_signed(found.get(1, 0)))
+    whole = times.format_time(wire.signed(found.get(1, 0)))
     return f"{whole[:-1]}.{found.get(2, 0) // 1000:06d}Z"
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _int_or_string(data: bytes, depth: int) -> int | str:
     found = _only(data)
     if found.get(1, 0) == 1:
         return _text(found.get(3, b""))
-    return _signed(found.get(2, 0))
+    return wire.signed(found.get(2, 0))
 
 
 def _schema_or_array(data: bytes, depth: int) -> Any:
-    schemas = [value for number, value in _fields(data) if number == 2]
+    schemas = [value for number, value in wire.fields(data) if number == 2]
     if schemas:
         return [_message(_SCHEMA, value, depth + 1) for value in schemas]
     single = _only(data).get(1)
@@ -245,7 +196,7 @@ def _schema_or_texts(data: bytes, depth: int) -> Any:
     found = _only(data)
     if 1 in found:
         return _message(_SCHEMA, found[1], depth + 1)
-    return [_text(value) for number, value in _fields(data) if number == 2]
+    return [_text(value) for number, value in wire.fields(data) if number == 2]
 
 
 _SCHEMA = "apiextensions.v1.JSONSchemaProps"
@@ -256,7 +207,7 @@ _READERS: dict[str, Callable[[Any, int], Any]] = {
     "Quantity": lambda value, depth: _text(_only(value).get(1, b"0")) or "0",
     "Time": _time,
     "MicroTime": _micro_time,
-    "Duration": lambda value, depth: times.format_go_duration(_signed(_only(value).get(1, 0))),
+    "Duration": lambda value, depth: times.format_go_duration(wire.signed(_only(value).get(1, 0))),
     "IntOrString": _int_or_string,
     "RawExtension": _json,
     "FieldsV1": _json,

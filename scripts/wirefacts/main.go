@@ -199,6 +199,8 @@ func main() {
 	}
 	visit(reflect.TypeOf(meta.DeleteOptions{}))
 	visit(reflect.TypeOf(meta.Status{}))
+	visit(reflect.TypeOf(meta.ListMeta{}))
+	visit(reflect.TypeOf(meta.PartialObjectMetadata{}))
 	var names []string
 	for name := range lines {
 		names = append(names, name)

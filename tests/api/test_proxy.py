@@ -45,7 +45,7 @@ async def proxied(
         try:
             reply = await proxy.forward(request, backend, "10.0.0.1:80", request.path, prefix)
         except ApiError as e:
-            reply = failure(e)
+            reply = failure(e, request)
         if isinstance(reply, Reply):
             await request.connection.reply(request, reply)
 

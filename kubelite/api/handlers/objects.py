@@ -14,7 +14,10 @@ __all__ = ["Reply", "Streamed", "media_of", "reply_with", "reply_with_bytes"]
 def media_of(request: Request, *, plain: bool = False) -> Media:
     """What to answer with; `plain` for what is no stored object and has neither table nor metadata. Raises ApiError with 406."""
     accept = request.headers.get("Accept", "")
-    return negotiation.PLAIN if accept == "application/json" else negotiation.accepted(accept, plain=plain)
+    if accept == "application/json":
+        return negotiation.PLAIN
+    custom = request.kind is not None and request.kind.custom
+    return negotiation.accepted(accept, plain=plain, custom=custom)
 
 
 def reply_with_bytes(request: Request, media: Media, kind: Kind, value: bytes, status: int = 200) -> Reply:
@@ -39,6 +42,10 @@ def reply_with(request: Request, media: Media, kind: Kind | None, obj: Obj, stat
 def encode(obj: Obj, media: Media) -> bytes:
     if media.encoding == "json":
         return orjson.dumps(obj)
+    if media.encoding == "protobuf":
+        from kubelite.schema import marshalling  # few clients want nothing else
+
+        return marshalling.encode(obj)
     import yaml
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import orjson
-
 from kubelite.api.handlers.objects import Streamed, media_of
 from kubelite.api.handlers.options import list_options
 from kubelite.api.negotiation import Media
@@ -39,13 +37,12 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
     try:
         watch = api.registry.watch(target, options)
     except Expired as e:
-        connection.start_stream(request, 200, b"application/json")
-        connection.write_chunk(error_frame(e))
+        connection.start_stream(request, 200, _content_type(media))
+        connection.write_chunk(error_frame(e, media))
         connection.end_stream()
         return Streamed()
     try:
-        content_type = b"application/json;stream=watch" if media.form else b"application/json"
-        connection.start_stream(request, 200, content_type, warning_lines(request.warnings))
+        connection.start_stream(request, 200, _content_type(media), warning_lines(request.warnings))
         await _pump(api, request, kind, watch, media, timeout_s)
         if not connection.is_lost:
             connection.end_stream()
@@ -62,7 +59,7 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Streamed:
 async def _pump(api: "Api", request: Request, kind: Kind, watch: "RegistryWatch", media: Media, timeout_s: float) -> None:
     connection = request.connection
     frame: Callable[[WatchItem], bytes] = watch.frame
-    if media.form:
+    if media.form or media.encoding == "protobuf":
         from kubelite.api import tables
 
         frame = tables.framer(api, kind, media, request.query)
@@ -90,11 +87,17 @@ async def _pump(api: "Api", request: Request, kind: Kind, watch: "RegistryWatch"
     except TimeoutError:
         return
     except ApiError as e:
-        connection.write_chunk(error_frame(e))
+        connection.write_chunk(error_frame(e, media))
 
 
-def error_frame(error: ApiError) -> bytes:
-    return orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n"
+def _content_type(media: Media) -> bytes:
+    return media.content_type + b";stream=watch" if media.encoding == "protobuf" else b"application/json"
+
+
+def error_frame(error: ApiError, media: Media) -> bytes:
+    from kubelite.api import tables
+
+    return tables.framed("ERROR", error.status(), media)
 
 
 def _with_name(request: Request) -> dict[str, list[str]]:
