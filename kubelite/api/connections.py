@@ -211,7 +211,9 @@ class Connection(BaseProtocol):
             (
                 STATUS_LINES[reply.status],
                 request.reply_headers,
-                b"Cache-Control: no-cache, private\r\nContent-Type: ",
+                b"Cache-Control: ",
+                reply.cache_control,
+                b"\r\nContent-Type: ",
                 reply.content_type,
                 b"\r\n",
                 reply.headers,

@@ -19,6 +19,9 @@ _JSON = ("application/json", "application/*", "*/*", "text/json")
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 READABLE = ("application/json", "application/yaml", PROTOBUF)
+#: OpenAPI v2 as a message; clients also ask for it by the older name.
+SWAGGER = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_SWAGGER_BEFORE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 Encoding = Literal["json", "yaml", "protobuf"]
 _CONTENT_TYPES: dict[Encoding, bytes] = {
     "json": b"application/json",
@@ -82,6 +85,19 @@ def accepted(accept: str, *, discovery: bool = False, plain: bool = False, custo
     if not known and not custom:
         raise NotAcceptable(f"406: Not Acceptable\n\nAvailable representations: {listed}")
     raise NotAcceptable(f"only the following media types are accepted: {listed}")
+
+
+@lru_cache(maxsize=64)
+def accepted_document(accept: str, *, message: bool = False) -> str:
+    """The media type of an OpenAPI document: JSON, or what it is as a `message` where there is such; empty for neither."""
+    if not accept:
+        return "application/json"
+    for media, _ in _clauses(accept):
+        if media in _JSON:
+            return "application/json"
+        if message and media in (SWAGGER, _SWAGGER_BEFORE):
+            return SWAGGER
+    return ""
 
 
 def _clauses(accept: str) -> list[tuple[str, dict[str, str]]]:

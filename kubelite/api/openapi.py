@@ -49,13 +49,17 @@ class OpenApi:
         rows = self._paths().get(path)
         if rows is None:
             return None
-        return self._kept(f"v3/{path}", lambda: self._build_v3(path, rows), self._hash(path))
+        return self._kept(f"v3/{path}", lambda: orjson.dumps(self._build_v3(path, rows)), self._hash(path))
 
-    def v2(self) -> Document:
-        """Everything in one Swagger document."""
+    def v2(self, *, message: bool = False) -> Document:
+        """Everything in one Swagger document, in JSON or as a protobuf message."""
         self._refresh()
         tag = _digest("".join(self._hash(path) for path in sorted(self._paths())).encode())
-        return self._kept("v2", self._build_v2, tag)
+        if message:
+            from kubelite.api import openapimessages
+
+            return self._kept("v2 message", lambda: openapimessages.encode(self._build_v2()), tag)
+        return self._kept("v2", lambda: orjson.dumps(self._build_v2()), tag)
 
     def _refresh(self) -> None:
         if self._generation != self._kinds.generation:
@@ -82,10 +86,10 @@ class OpenApi:
             found = self._hashes[path] = _digest(source)
         return found
 
-    def _kept(self, key: str, build: Callable[[], Obj], tag: str) -> Document:
+    def _kept(self, key: str, build: Callable[[], bytes], tag: str) -> Document:
         found = self._documents.get(key)
         if found is None:
-            found = self._documents[key] = (orjson.dumps(build()), tag)
+            found = self._documents[key] = (build(), tag)
             if len(self._documents) > KEPT_DOCUMENTS:
                 self._documents.popitem(last=False)
         else:

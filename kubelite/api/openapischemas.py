@@ -34,10 +34,14 @@ def list_name(kind: Kind) -> str:
     return f"{base}.{kind.list_kind or kind.kind + 'List'}"
 
 
+def _described(name: str) -> str:
+    """What the published kinds say of a field that all have."""
+    text: str = definitions.read("io.k8s.api.core.v1.ConfigMap")["properties"][name].get("description", "")
+    return text
+
+
 def _type_meta() -> dict[str, Any]:
-    """apiVersion and kind, as every published kind has them."""
-    published = definitions.read("io.k8s.api.core.v1.ConfigMap")["properties"]
-    return {name: {"description": published[name].get("description", ""), "type": "string"} for name in ("apiVersion", "kind")}
+    return {name: {"description": _described(name), "type": "string"} for name in ("apiVersion", "kind")}
 
 
 class Schemas:
@@ -167,7 +171,7 @@ class Schemas:
         return schema
 
     def _object_properties(self) -> dict[str, Any]:
-        return {**_type_meta(), "metadata": self._wrapped(f"{META}ObjectMeta", {"description": "Standard object's metadata."})}
+        return {**_type_meta(), "metadata": self._wrapped(f"{META}ObjectMeta", {"description": _described("metadata")})}
 
     def _structural(self, node: Mapping[str, Any]) -> dict[str, Any]:
         """A custom schema with what its extensions mean written out, and for v2 without what v2 can't say.

@@ -227,6 +227,7 @@ class Reply:
     #: A long body in pieces that are made as they are written; `length` is what they come to. `body` is then empty.
     pieces: "Iterator[bytes] | None" = None
     length: int = 0
+    cache_control: bytes = b"no-cache, private"
 
 
 @dataclass(slots=True)

@@ -4,6 +4,8 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from kubelite.schema import wire
+
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
 
@@ -44,6 +46,9 @@ async def test_openapi_v3_has_a_document_for_each_version(http):
     url = index["apis/apps/v1"]["serverRelativeURL"]
     answer = await http.get(url)
     assert "2099" in answer.headers["Expires"]
+    assert answer.headers.getall("Cache-Control") == ["public, immutable"]
+    moved = await http.get("/openapi/v3/apis/apps/v1?hash=OLD")
+    assert (moved.status, moved.headers["Location"]) == (301, url)
     schemas = answer.json["components"]["schemas"]
     assert schemas["io.k8s.api.apps.v1.Deployment"]["properties"]["spec"]["allOf"]
     assert "/apis/apps/v1/namespaces/{namespace}/deployments/{name}" in answer.json["paths"]
@@ -64,6 +69,32 @@ async def test_openapi_v2_is_one_document(http):
     document = (await http.get("/openapi/v2")).json
     assert document["swagger"] == "2.0"
     assert len(document["definitions"]) > 500
+
+
+@pytest.mark.parametrize("name", ["v2@v1.0", "v2.v1.0"])
+async def test_openapi_v2_comes_as_the_message_that_go_clients_ask_for(http, name):
+    answer = await http.get("/openapi/v2", Accept=f"application/com.github.proto-openapi.spec.{name}+protobuf")
+    assert answer.headers["Content-Type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    document = dict(wire.fields(answer.body))
+    assert document[1] == b"2.0"
+    definitions = {}
+    for _, pair in wire.fields(document[9]):
+        named = dict(wire.fields(pair))
+        definitions[named[1].decode()] = named[2]
+    json = (await http.get("/openapi/v2")).json
+    assert definitions.keys() == json["definitions"].keys()
+    pod = list(wire.fields(definitions["io.k8s.api.core.v1.Pod"]))
+    assert (4, json["definitions"]["io.k8s.api.core.v1.Pod"]["description"].encode()) in pod
+    extensions = [dict(wire.fields(value)) for number, value in pod if number == 31]
+    (kinds,) = (dict(wire.fields(e[2]))[2] for e in extensions if e[1] == b"x-kubernetes-group-version-kind")
+    assert kinds == b'[{"group":"","kind":"Pod","version":"v1"}]'
+    paths = [dict(wire.fields(pair))[1].decode() for number, pair in wire.fields(document[8]) if number == 2]
+    assert paths == list(json["paths"])
+
+
+@pytest.mark.parametrize("path", ["/openapi/v2", "/openapi/v3/api/v1"])
+async def test_openapi_in_a_form_that_is_not_served_is_not_acceptable(http, path):
+    assert (await http.get(path, Accept="text/html")).status == 406
 
 
 async def test_openapi_tells_enums_and_defaults_of_fields(http):

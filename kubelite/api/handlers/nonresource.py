@@ -68,32 +68,38 @@ def _discovery(api: "Api", request: Request) -> Reply:
 
 def _openapi(api: "Api", request: Request) -> Reply:
     path = "/" + request.path.strip("/")
-    if path == "/openapi/v2":
-        return _tagged(request, api.openapi.v2(), b"application/json", b"Vary: Accept\r\n")
     if path == "/openapi/v3":
         return _tagged(request, api.openapi.v3_index(), b"application/json")
-    if path.startswith("/openapi/v3/"):
-        found = api.openapi.v3(path.removeprefix("/openapi/v3/"))
-        # A document under its hash never changes, so clients may keep it for good.
-        current = found is not None and request.query.get("hash", [""])[0] == found[1]
-        return _tagged(request, found, b"application/json", b"", immutable=current)
-    return NOT_FOUND
+    media = negotiation.accepted_document(request.headers.get("Accept", ""), message=path == "/openapi/v2")
+    vary = b"Vary: Accept\r\n"
+    if not media:
+        return Reply(406, b"", b"text/plain; charset=utf-8", vary)
+    if path == "/openapi/v2":
+        document = api.openapi.v2(message=media == negotiation.SWAGGER)
+        return _tagged(request, document, media.encode(), vary)
+    if not path.startswith("/openapi/v3/"):
+        return NOT_FOUND
+    name = path.removeprefix("/openapi/v3/")
+    found = api.openapi.v3(name)
+    wanted = request.query.get("hash", [""])[0]
+    if found is None:
+        return NOT_FOUND
+    if not wanted:
+        return _tagged(request, found, media.encode(), vary)
+    if wanted != found[1]:
+        where = f"Location: /openapi/v3/{name}?hash={found[1]}\r\n"
+        return Reply(301, b"", media.encode(), vary + where.encode())
+    # A document under its hash never changes, so clients may keep it for good.
+    reply = _tagged(request, found, media.encode(), vary + b"Expires: Thu, 31 Dec 2099 23:59:59 GMT\r\n")
+    reply.cache_control = b"public, immutable"
+    return reply
 
 
-def _tagged(
-    request: Request,
-    found: tuple[bytes, str] | None,
-    content_type: bytes,
-    headers: bytes = b"",
-    *,
-    immutable: bool = False,
-) -> Reply:
+def _tagged(request: Request, found: tuple[bytes, str] | None, content_type: bytes, headers: bytes = b"") -> Reply:
     if found is None:
         return NOT_FOUND
     body, tag = found
     headers += b'Etag: "%b"\r\n' % tag.encode()
-    if immutable:
-        headers += b"Expires: Thu, 31 Dec 2099 23:59:59 GMT\r\n"
     if tag in request.headers.get("If-None-Match", ""):
         return Reply(304, b"", content_type, headers)
     return Reply(200, body, content_type, headers)
