@@ -238,7 +238,13 @@ async def test_cve_2020_8552_metrics_have_no_labels_of_a_clients_making(http):
     assert b"nonsense" not in (await http.get("/metrics")).body
 
 
-async def test_the_version_is_that_of_the_api(http):
-    version = (await http.get("/version")).json
+@pytest.mark.parametrize("path", ["/openid/v1/jwks", "/.well-known/openid-configuration"])
+async def test_documents_are_found_with_a_slash_at_the_end_too(http, path):
+    assert (await http.get(f"{path}/")).json == (await http.get(path)).json
+
+
+@pytest.mark.parametrize("path", ["/version", "/version/"])
+async def test_the_version_is_that_of_the_api(http, path):
+    version = (await http.get(path)).json
     assert (version["major"], version["minor"]) == ("1", "34")
     assert version["gitVersion"].startswith("v1.34.")

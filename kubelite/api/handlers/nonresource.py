@@ -26,6 +26,8 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | St
     head = path.strip("/").partition("/")[0]
     if head in ("healthz", "livez", "readyz"):
         return api.health.reply(path, request.query) or NOT_FOUND
+    if head in ("version", "openid", ".well-known"):
+        path = path.rstrip("/")  # generated clients ask for /version/
     if head in ("api", "apis"):
         reply = _discovery(api, request)
         if reply is NOT_FOUND and api.aggregated is not None:
