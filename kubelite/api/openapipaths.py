@@ -46,7 +46,7 @@ _PARAMETERS: dict[str, tuple[str, str]] = {
     "fieldValidation": ("string", "What to do with unknown and duplicate fields: Ignore, Warn or Strict."),
     "force": ("boolean", "For apply: takes over fields that others own."),
     "gracePeriodSeconds": ("integer", "Seconds before the object is deleted; zero means at once."),
-    "ignoreStoreReadErrorWithClusterBreakingPotential": ("boolean", "Deletes an object that can't be read any more."),
+    "ignoreStoreReadErrorWithClusterBreakingPotential": ("boolean", "Accepted and ignored."),
     "labelSelector": ("string", "Restricts the objects by their labels."),
     "limit": ("integer", "The most items in one answer."),
     "orphanDependents": ("boolean", "Deprecated: use propagationPolicy."),

@@ -49,7 +49,6 @@ class DeleteOptions:
     propagation_policy: Literal["Orphan", "Background", "Foreground"] | None = None
     precondition_uid: str = ""
     precondition_resource_version: str = ""
-    ignore_store_read_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,10 @@ def _dry_run(values: "list[str] | tuple[str, ...]", causes: list[Cause]) -> bool
 
 
 def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, WriteOptions]:
-    """From the body where there is one, else from the query."""
+    """From the body where there is one, else from the query.
+
+    `ignoreStoreReadErrorWithClusterBreakingPotential` says nothing, as in Kubernetes while its feature gate is off.
+    """
     causes: list[Cause] = []
     query = request.query
     if body:
@@ -94,14 +97,12 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
         orphan = body.get("orphanDependents")
         dry_run = _dry_run(body.get("dryRun") or (), causes)
         uid, revision = preconditions.get("uid") or "", preconditions.get("resourceVersion") or ""
-        ignore = bool(body.get("ignoreStoreReadErrorWithClusterBreakingPotential"))
     else:
         grace = integer(query, "gracePeriodSeconds")
         policy = first(query, "propagationPolicy")
         orphan = is_true(query["orphanDependents"]) if "orphanDependents" in query else None
         dry_run = _dry_run(query.get("dryRun", ()), causes)
         uid = revision = ""
-        ignore = is_true(query.get("ignoreStoreReadErrorWithClusterBreakingPotential"))
     if policy and policy not in _PROPAGATION:
         causes.append(not_supported("propagationPolicy", policy, (*_PROPAGATION, "nil")))
     if policy and orphan is not None:
@@ -115,7 +116,6 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
         propagation_policy=cast(Any, policy or None),
         precondition_uid=uid,
         precondition_resource_version=revision,
-        ignore_store_read_error=ignore,
     )
     return delete, WriteOptions(user=request.user, dry_run=dry_run, warnings=request.warnings)
 
