@@ -25,6 +25,8 @@ def of_write(fault: store.StoreError, kind: Kind, name: str, verb: str) -> ApiEr
 
 def of_read(fault: store.StoreError, kind: Kind, verb: str) -> ApiError:
     """The error of a failed get, list or watch."""
+    if isinstance(fault, store.Compacted) and verb == "list":
+        return errors.Expired("The resourceVersion for the provided list is too old.")
     if isinstance(fault, store.Compacted):
         return errors.Expired(f"too old resource version: {fault.asked} ({fault.oldest})")
     if isinstance(fault, store.FutureRevision):

@@ -131,6 +131,25 @@ async def test_a_compacted_token_comes_back_with_one_to_go_on_with(
     assert cluster.names(await cluster.page("configmaps", continue_token=token)) == ["c02"]
 
 
+async def test_a_list_in_pages_goes_on_over_a_compaction(cluster: Cluster, config_map: Make) -> None:
+    await fill(cluster, config_map, 6)
+    first = await cluster.page("configmaps", limit=2)
+    await cluster.delete("configmaps", "c03")
+    await cluster.create("configmaps", config_map("c02-new"))
+    await cluster.registry.store.compact(cluster.registry.store.revision)
+    with pytest.raises(errors.Expired, match="use the continue token in this response") as caught:
+        await cluster.page("configmaps", limit=2, continue_token=first.continue_token)
+    token = caught.value.status()["metadata"]["continue"]
+    second = await cluster.page("configmaps", limit=2, continue_token=token)
+    assert cluster.names(second) == ["c02", "c02-new"]
+    assert second.revision > first.revision and second.remaining == 2
+    await cluster.create("configmaps", config_map("c04-new"))
+    third = await cluster.page("configmaps", limit=2, continue_token=second.continue_token)
+    assert (cluster.names(third), third.revision) == (["c04", "c05"], second.revision)
+    with pytest.raises(errors.Expired, match="The resourceVersion for the provided list is too old"):
+        await cluster.page("configmaps", resource_version=str(first.revision), resource_version_match="Exact")
+
+
 @pytest.mark.parametrize(
     "token",
     [
