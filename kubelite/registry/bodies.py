@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import orjson
 
-from kubelite.meta import copies, errors
+from kubelite.meta import copies, errors, gotext
 from kubelite.meta.types import Obj
 from kubelite.registry import strategies
 from kubelite.registry.contract import WriteOptions
@@ -34,8 +34,9 @@ def received(kind: Kind, sent: Obj, options: WriteOptions) -> Obj:
     return _finished(kind, obj, sent)
 
 
-def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
-    """A new object from what a patch made of the stored one, as `received`.
+def patched(kind: Kind, merged: Obj, options: WriteOptions, sent: Obj | None = None) -> Obj:
+    """A new object from what a patch made of the stored one, as `received`. `sent`: the patch, where a fault shows that and not
+    what came of it.
 
     Raises:
         Invalid: a field has the wrong type, or (Strict) there are unknown fields.
@@ -43,10 +44,10 @@ def patched(kind: Kind, merged: Obj, options: WriteOptions) -> Obj:
     try:
         obj, unknown = _normal(kind, _typed(kind, merged))
     except errors.BadRequest as e:
-        raise _bad_patch(merged, e.message.partition(f"cannot be handled as a {kind.kind}: ")[2] or e.message) from e
+        raise _bad_patch(merged, sent, e.message.partition(f"cannot be handled as a {kind.kind}: ")[2] or e.message) from e
     if unknown or options.repeated:
         if options.field_validation == "Strict":
-            raise _bad_patch(merged, _strict(unknown, options))
+            raise _bad_patch(merged, sent, _strict(unknown, options))
         _warn(unknown, options)
     return _finished(kind, obj, merged)
 
@@ -69,8 +70,9 @@ def _finished(kind: Kind, obj: Obj, sent: Obj) -> Obj:
     return obj
 
 
-def _bad_patch(merged: Obj, detail: str) -> errors.Invalid:
-    return errors.Invalid.of("", "", "", [errors.invalid("patch", orjson.dumps(merged).decode(), detail)])
+def _bad_patch(merged: Obj, sent: Obj | None, detail: str) -> errors.Invalid:
+    shown = orjson.dumps(merged).decode() if sent is None else gotext.printed(sent)
+    return errors.Invalid.of("", "", "", [errors.invalid("patch", shown, detail)])
 
 
 def _typed(kind: Kind, sent: Obj) -> Obj:

@@ -60,7 +60,7 @@ def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | Non
             merged = strategic.merge(structure.structure_of(kind), old, operations)
         if not isinstance(merged, dict):
             raise errors.Invalid.of("", "", "", [errors.invalid("patch", merged, "the result is not an object")])
-        obj = bodies.patched(_sort(kind, body), merged, options)
+        obj = bodies.patched(_sort(kind, body), merged, options, operations if sent.form == "strategic" else None)
         writes.match_name(target, obj["metadata"])
         return obj
 

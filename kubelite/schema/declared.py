@@ -6,6 +6,7 @@ Source: structured-merge-diff v6 typed/validate.go and typed/helpers.go.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kubelite.meta import gotext
 from kubelite.schema import fieldsets, granular
 from kubelite.schema.structure import Structure
 
@@ -20,19 +21,19 @@ def _check(structure: Structure | None, value: Any, path: str) -> Iterator[tuple
         return
     if structure.quantity or structure.format == "int-or-string":
         if isinstance(value, dict | list):
-            yield path, f"expected any scalar, got &{{{_text(value)}}}"
+            yield path, f"expected any scalar, got &{{{gotext.printed(value)}}}"
         return
     match structure.type:
         case "string" if not isinstance(value, str):
-            yield path, f"expected string, got &value.valueUnstructured{{Value:{_syntax(value)}}}"
+            yield path, f"expected string, got &value.valueUnstructured{{Value:{gotext.syntax(value)}}}"
         case "integer" | "number" if isinstance(value, bool) or not isinstance(value, int | float):
-            yield path, f"expected numeric (int or float), got {_type(value)}"
+            yield path, f"expected numeric (int or float), got {gotext.type_of(value)}"
         case "boolean" if not isinstance(value, bool):
-            yield path, f"expected boolean, got &{{{_text(value)}}}"
+            yield path, f"expected boolean, got &{{{gotext.printed(value)}}}"
         case "array" if not isinstance(value, list):
-            yield path, f"expected list, got &{{{_text(value)}}}"
+            yield path, f"expected list, got &{{{gotext.printed(value)}}}"
         case "object" if not isinstance(value, dict):
-            yield path, f"expected map, got &{{{_text(value)}}}"
+            yield path, f"expected map, got &{{{gotext.printed(value)}}}"
         case "array":
             yield from _check_list(structure, value, path)
         case "object":
@@ -87,35 +88,3 @@ def _keyless(structure: Structure, item: Any) -> str:
             "(and doesn't have default values for any key fields)"
         )
     return ""
-
-
-def _type(value: Any) -> str:
-    """A value's type as Go calls it."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, dict):
-        return "map[string]interface {}"
-    return "[]interface {}" if isinstance(value, list) else "string"
-
-
-def _syntax(value: Any) -> str:
-    """A value as it would stand in Go's source."""
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_syntax(key)}:{_syntax(item)}" for key, item in sorted(value.items()))
-        return f"map[string]interface {{}}{{{inner}}}"
-    if isinstance(value, list):
-        return f"[]interface {{}}{{{', '.join(map(_syntax, value))}}}"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return "interface {}(nil)" if value is None else _text(value)
-
-
-def _text(value: Any) -> str:
-    """A value as Go prints it."""
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{_text(item)}' for key, item in sorted(value.items()))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(map(_text, value))}]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "<nil>" if value is None else str(value)
