@@ -36,7 +36,7 @@ def table_of(kind: Kind, items: Sequence[Obj], media: Media, query: Query, metad
     now = time.time()
     api_version = f"meta.k8s.io/{media.version}"
     rows = []
-    for obj in items:
+    for obj in columns.ordered(kind, items):
         row: Obj = {"cells": columns.cells(kind, obj, now)}
         if include == "Object":
             row["object"] = obj

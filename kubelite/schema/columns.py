@@ -1,7 +1,8 @@
 """The columns of a kind's table and an object's cells in it.
 
-`columns_of` gives a kind's columns, `cells` one object's row. Built-in kinds have theirs in `printers`; a custom kind has those
-of its CustomResourceDefinition; every other kind gets its name and when it was created.
+`columns_of` gives a kind's columns, `cells` one object's row, `ordered` the objects in the order of their rows. Built-in kinds
+have theirs in `printers`; a custom kind has those of its CustomResourceDefinition; every other kind gets its name and when it
+was created.
 """
 
 import re
@@ -24,6 +25,16 @@ def columns_of(kind: Kind) -> Sequence[Column]:
 def cells(kind: Kind, obj: Obj, now: float) -> list[Any]:
     """An object's cells, one for each column. `now` is seconds since the epoch; ages are counted from it."""
     return _table(kind)[1](obj, now)
+
+
+def ordered(kind: Kind, items: Sequence[Obj]) -> Sequence[Obj]:
+    """Listed objects in the order of their rows."""
+    if kind.custom or len(items) < 2:
+        return items
+    from kubelite.schema import printers
+
+    order = printers.ORDERS.get(kind.group_resource)
+    return items if order is None else sorted(items, key=order)
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ One small function a kind: the module is long because the kinds are many.
 Source: kubernetes pkg/printers/internalversion/printers.go, v1.34 (names, types, order and form of the cells).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kubelite.meta import selectors, times
@@ -652,6 +652,11 @@ def flow_schema(obj: Obj, now: float) -> list[Any]:
     ]
 
 
+def precedence(obj: Obj) -> tuple[int, str]:
+    """Where a flow schema stands among others: in the order in which they are asked whether a request is theirs."""
+    return _spec(obj).get("matchingPrecedence", 0), _name(obj)
+
+
 def priority_level(obj: Obj, now: float) -> list[Any]:
     spec = _spec(obj)
     limited = spec.get("limited") or {}
@@ -812,3 +817,6 @@ TABLES: dict[str, tuple[Sequence[Column], Cells]] = {
     "resourceclaims.resource.k8s.io": (columns("State|Age"), resource_claim),
     "resourceslices.resource.k8s.io": (columns("Node|Driver|Pool|Age"), resource_slice),
 }
+
+# The order of the rows, for kinds that don't come in that of their names.
+ORDERS: dict[str, Callable[[Obj], tuple[int, str]]] = {"flowschemas.flowcontrol.apiserver.k8s.io": precedence}

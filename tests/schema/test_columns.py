@@ -80,6 +80,13 @@ def test_long_lists_are_cut_and_counted() -> None:
     assert row["Endpoints"] == "10.0.0.0:80,10.0.0.1:80,10.0.0.2:80 + 2 more..."
 
 
+def test_flow_schemas_come_in_the_order_in_which_they_are_asked() -> None:
+    kind = KINDS.preferred("flowschemas.flowcontrol.apiserver.k8s.io")
+    found = [("a", 900), ("b", 100), ("d", 500), ("c", 500)]
+    items = [{"metadata": {"name": name}, "spec": {"matchingPrecedence": at}} for name, at in found]
+    assert [obj["metadata"]["name"] for obj in columns.ordered(kind, items)] == ["b", "c", "d", "a"]
+
+
 def test_a_custom_kind_has_its_declared_columns() -> None:
     declared = [
         {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
