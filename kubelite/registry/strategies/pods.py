@@ -171,9 +171,32 @@ def normalize_spec(spec: Obj | None) -> None:
         if isinstance(container, dict):  # KEP-5307 is alpha in 1.34
             container.pop("restartPolicy", None)
             container.pop("restartPolicyRules", None)
+    spec.pop("hostnameOverride", None)  # as is KEP-4762
+    _drop_image_volumes(spec)
     name = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if name:
         spec["serviceAccountName"] = spec["serviceAccount"] = name
+
+
+def _drop_image_volumes(spec: Obj) -> None:
+    """Volumes of images (KEP-4639), which are off in 1.34 unless asked for, go with what mounts them."""
+    volumes = spec.get("volumes") or ()
+    kept = [volume for volume in volumes if volume.get("image") is None]
+    if len(kept) == len(volumes):
+        return
+    dropped = {volume.get("name") for volume in volumes if volume.get("image") is not None}
+    _set_or_drop(spec, "volumes", kept)
+    for field in ("containers", "initContainers", "ephemeralContainers"):
+        for container in spec.get(field) or ():
+            mounts = [mount for mount in container.get("volumeMounts") or () if mount.get("name") not in dropped]
+            _set_or_drop(container, "volumeMounts", mounts)
+
+
+def _set_or_drop(obj: Obj, field: str, items: list[Obj]) -> None:
+    if items:
+        obj[field] = items
+    else:
+        obj.pop(field, None)
 
 
 def qos_class(spec: Mapping[str, Any]) -> str:

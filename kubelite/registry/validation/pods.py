@@ -130,6 +130,12 @@ def _check_host(spec: Obj, path: str) -> list[Cause]:
     if spec.get("hostUsers") is False:
         shared = [field for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
         causes += [errors.forbidden(f"{path}.{field}", "when `hostUsers` is false") for field in shared]
+    else:
+        for field in ("containers", "initContainers", "ephemeralContainers"):
+            for i, container in enumerate(spec.get(field) or ()):
+                if (container.get("securityContext") or {}).get("procMount") == "Unmasked":
+                    at = f"{path}.{field}[{i}].securityContext.procMount"
+                    causes.append(errors.invalid(at, "Unmasked", "`hostUsers` must be false to use `Unmasked`"))
     system = spec.get("os")
     if system is not None:
         if not system.get("name"):
