@@ -24,7 +24,7 @@ def main(words: list[str]) -> int:
     cli.add_argument("names", nargs="*", metavar="FILE[/KIND]")
     cli.add_argument("--most", type=int, default=1_000_000, help="explore: so many changes of each kind, chosen by chance")
     cli.add_argument("--seed", type=int, default=0, help="explore: another one chooses others")
-    args = cli.parse_args(words)
+    args = cli.parse_intermixed_args(words)
     wanted = {name.partition("/")[0] for name in args.names}
     files = [file for file in corpus.files() if not wanted or file.stem in wanted]
     oracle = os.environ.get("KUBELITE_ORACLE")

@@ -17,7 +17,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: `body` is the parsed JSON, or the text where it is none."""
+    """What came back: `body` is the parsed JSON, or the text where it is none; `code` is 0 where nothing came."""
 
     code: int
     body: Any
@@ -43,7 +43,11 @@ class Server:
 
     def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         self._connection.request(method, quote(path, safe="/?&=%,:+()!~*'"), body, {**self._headers, **headers})
-        response = self._connection.getresponse()
+        try:
+            response = self._connection.getresponse()
+        except http.client.RemoteDisconnected:  # what the real server does when it panics; the next request connects again
+            self._connection.close()
+            return Answer(0, "no answer", ())
         text = response.read().decode(errors="replace")
         warnings = tuple(_warning(value) for value in response.headers.get_all("Warning") or ())
         try:
