@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta, timezone
 #: Where the current time comes from, in seconds since the epoch.
 clock: Callable[[], float] = time.time
 
+#: The longest that Go's durations, nanoseconds in 64 bits, can say.
+MAX_DURATION_S = 2**63 / 1e9
+
 _PATTERN = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))")
 _last: tuple[int, str] = (-1, "")
 
@@ -163,7 +166,10 @@ def parse_go_duration(text: str) -> float:
     if not re.fullmatch(r"((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+", rest):
         raise ValueError(f'time: invalid duration "{text}"')
     parts = re.findall(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", rest)
-    return sign * sum(float(number) * units[unit] for number, unit in parts)
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if seconds > MAX_DURATION_S:
+        raise ValueError(f'time: invalid duration "{text}"')
+    return sign * seconds
 
 
 def _decimal(value: int, size: int) -> str:

@@ -5,11 +5,7 @@ Source: kubernetes pkg/apis/{core,apps,batch}/validation, v1.34.
 
 import re
 import zoneinfo
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
-
-from cronsim import CronSim, CronSimError
 
 from kubelite.meta import errors, names, schedules, selectors
 from kubelite.meta.errors import Cause
@@ -439,27 +435,11 @@ def check_cron_job(obj: Obj) -> list[Cause]:
 
 
 def _check_schedule(schedule: str) -> list[Cause]:
-    if schedule.startswith("@every "):
-        return []
-    fields_given = schedule.split()
-    if schedule not in schedules.NAMED and len(fields_given) != 5:
-        text = f"expected exactly 5 fields, found {len(fields_given)}: [{' '.join(fields_given)}]"
-        return [errors.invalid("spec.schedule", schedule, text)]
     try:
-        CronSim(schedules.NAMED.get(schedule, schedule.replace("?", "*")), datetime.now(UTC))
-    except CronSimError as e:
-        return [errors.invalid("spec.schedule", schedule, _out_of_range(fields_given) or str(e))]
+        schedules.Schedule(schedule)
+    except schedules.ScheduleError as e:
+        return [errors.invalid("spec.schedule", schedule, str(e))]
     return []
-
-
-def _out_of_range(given: Sequence[str]) -> str:
-    """The text for a plain number that its field can't have, empty where the fault is another."""
-    for text, (low, high) in zip(given, ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6)), strict=False):
-        if text.isdigit() and int(text) > high:
-            return f"end of range ({int(text)}) above maximum ({high}): {text}"
-        if text.isdigit() and int(text) < low:
-            return f"beginning of range ({int(text)}) below minimum ({low}): {text}"
-    return ""
 
 
 def _check_zone(zone: str) -> list[Cause]:
