@@ -30,7 +30,7 @@ def required(field: str, detail: str = "") -> Cause:
 
 
 def invalid(field: str, value: Any, detail: str) -> Cause:
-    return Cause(field, "FieldValueInvalid", f"Invalid value: {format_value(value)}: {detail}")
+    return Cause(field, "FieldValueInvalid", f"Invalid value: {format_value(value)}{detail and ': '}{detail}")
 
 
 def not_supported(field: str, value: Any, allowed: Iterable[str]) -> Cause:

@@ -24,6 +24,7 @@ _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+_HTTP_HEADER_NAME = "[-A-Za-z0-9]+"
 _REASON = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 
 _is_label = re.compile(_LABEL).fullmatch
@@ -33,6 +34,7 @@ _is_label_1035 = re.compile(_LABEL_1035).fullmatch
 _is_qualified = re.compile(_QUALIFIED).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY).fullmatch
 _is_c_identifier = re.compile(_C_IDENTIFIER).fullmatch
+_is_http_header_name = re.compile(_HTTP_HEADER_NAME).fullmatch
 _is_reason = re.compile(_REASON).fullmatch
 _is_port_name = re.compile("[-a-z0-9]+").fullmatch
 _has_letter = re.compile("[a-z]").search
@@ -228,6 +230,14 @@ def env_var_name(value: str) -> list[str]:
     if any(not " " <= letter <= "~" or letter == "=" for letter in value):
         return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
     return []
+
+
+def http_header_name(value: str) -> list[str]:
+    if _is_http_header_name(value):
+        return []
+    return [
+        format_faults("a valid HTTP header must consist of alphanumeric characters or '-'", _HTTP_HEADER_NAME, "X-Header-Name")
+    ]
 
 
 def port_name(value: str) -> list[str]:

@@ -192,14 +192,14 @@ def _pod_resources(spec: Obj, resources: Obj) -> None:
     if not resources.get("limits") and not resources.get("requests"):
         return
     limits: Obj = dict(resources.get("limits") or {})
-    for name, amount in _effective(spec, "limits").items():
+    for name, amount in aggregate(spec, "limits").items():
         if name.startswith("hugepages-") and name not in (resources.get("requests") or {}):
             limits.setdefault(name, amount)
     if not limits:
         return
     resources["limits"] = limits
     requests: Obj = dict(resources.get("requests") or {})
-    for name, amount in _effective(spec, "requests").items():
+    for name, amount in aggregate(spec, "requests").items():
         if name in ("cpu", "memory"):
             requests.setdefault(name, amount)
     for name, amount in limits.items():
@@ -209,7 +209,7 @@ def _pod_resources(spec: Obj, resources: Obj) -> None:
         resources["requests"] = requests
 
 
-def _effective(spec: Obj, side: str) -> dict[str, str]:
+def aggregate(spec: Obj, side: str) -> dict[str, str]:
     """What all containers need together: the sum of those that stay, or what one init container needs with the sidecars before
     it, where that is more.
 

@@ -39,7 +39,10 @@ class ServiceAccount:
 
     async def admit(self, attributes: Attributes) -> Obj | None:
         pod = attributes.obj
-        if pod is None or attributes.operation != "CREATE" or _is_mirror(pod):
+        if pod is None or attributes.operation != "CREATE":
+            return pod
+        if _is_mirror(pod):
+            _check_mirror(attributes, pod)
             return pod
         spec = dict(pod["spec"])
         if not spec.get("serviceAccountName"):

@@ -14,8 +14,7 @@ from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
-from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.strategies.pods import normalize_spec
+from kubelite.registry.strategies import Request, Strategy, keep, podfields
 from kubelite.registry.validation import events, metadata, networking, nodes, pods, quotas
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
@@ -309,7 +308,7 @@ class PodTemplateStrategy(Strategy):
     generation_paths = ("template",)
 
     def normalize(self, obj: Obj) -> None:
-        normalize_spec((obj.get("template") or {}).get("spec"))
+        podfields.normalize(obj.get("template"))
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return pods.check_template(obj.get("template") or {}, "template")

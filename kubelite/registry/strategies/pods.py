@@ -3,23 +3,20 @@
 Source: kubernetes pkg/registry/core/pod/strategy.go, pkg/apis/core/helper/qos, v1.34.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
-from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import pods, statuses
-
-_QOS_RESOURCES = ("cpu", "memory")
+from kubelite.registry.strategies import Request, Strategy, keep, podfields
+from kubelite.registry.validation import pods, podstatuses, podwarnings, resources
 
 
 class PodStrategy(Strategy):
     returns_deleted = True
     has_status = True
     has_generation = True
+    checks_structure = True
 
     def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
         if subresource == "status":
@@ -27,15 +24,15 @@ class PodStrategy(Strategy):
         return super().reset_fields(subresource)
 
     def normalize(self, obj: Obj) -> None:
-        normalize_spec(obj.get("spec"))
+        podfields.normalize(obj)
+        if obj["spec"].get("terminationGracePeriodSeconds", 0) < 0:
+            obj["spec"]["terminationGracePeriodSeconds"] = 1
+        podfields.mirror_address(obj["status"])
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
-        spec = obj.setdefault("spec", {})
-        normalize_spec(spec)
-        if spec.get("terminationGracePeriodSeconds", 0) < 0:
-            spec["terminationGracePeriodSeconds"] = 1
+        spec = obj["spec"]
         obj["metadata"]["generation"] = 1
-        status: Obj = {"phase": "Pending", "qosClass": qos_class(spec)}
+        status: Obj = {"phase": "Pending", "qosClass": resources.quality_of_service(spec)}
         if spec.get("schedulingGates"):
             status["conditions"] = [
                 {
@@ -48,6 +45,11 @@ class PodStrategy(Strategy):
                 }
             ]
         obj["status"] = status
+        if "affinity" in spec or "topologySpreadConstraints" in spec:
+            podfields.merge_label_keys(obj)
+        annotations = obj["metadata"].get("annotations")
+        if annotations:
+            request.options.warnings += podfields.adopt_apparmor(spec, annotations)
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         if request.subresource == "status":
@@ -56,8 +58,9 @@ class PodStrategy(Strategy):
         if request.subresource == "ephemeralcontainers":
             added = (new.get("spec") or {}).get("ephemeralContainers")
             self._only_spec(new, old)
-            if added is not None:
-                new["spec"] = {**old["spec"], "ephemeralContainers": added}
+            new["spec"] = {field: value for field, value in old["spec"].items() if field != "ephemeralContainers"}
+            if added:
+                new["spec"]["ephemeralContainers"] = added
         elif request.subresource == "resize":
             self._only_resources(new, old)
         else:
@@ -72,12 +75,12 @@ class PodStrategy(Strategy):
             meta["ownerReferences"] = old_meta["ownerReferences"]
         else:
             meta.pop("ownerReferences", None)
-        status, old_status = new.get("status") or {}, old.get("status") or {}
+        old_status = old.get("status") or {}
+        new["status"] = status = new.get("status") or {}
         if not status.get("qosClass") and old_status.get("qosClass"):
             status["qosClass"] = old_status["qosClass"]
-        if not status.get("observedGeneration") and old_status.get("observedGeneration"):
-            status["observedGeneration"] = old_status["observedGeneration"]
-        new["status"] = status
+        _keep_generations(status, old_status)
+        podfields.drop_disabled_status(status)
 
     def _only_spec(self, new: Obj, old: Obj) -> None:
         """Takes back everything but the managed fields; what may change of the spec is put in after."""
@@ -90,24 +93,16 @@ class PodStrategy(Strategy):
             meta["managedFields"] = managed
 
     def _only_resources(self, new: Obj, old: Obj) -> None:
-        wanted = new.get("spec") or {}
+        """As `_only_spec`, but for what containers ask for. Where they are not the same ones, validation refuses it."""
+        wanted, was = new["spec"], old["spec"]
+        lists = [field for field in ("containers", "initContainers") if field in was]
+        if any(len(wanted.get(field) or ()) != len(was.get(field) or ()) for field in ("containers", "initContainers")):
+            return
         self._only_spec(new, old)
-        spec = dict(old["spec"])
-        for field in ("containers", "initContainers"):
-            asked = {c.get("name"): c for c in wanted.get(field) or ()}
-            if field in spec:
-                spec[field] = [_resized(c, asked.get(c["name"], c)) for c in spec[field]]
-        new["spec"] = spec
+        new["spec"] = {**was, **{field: _resized(wanted[field], was[field]) for field in lists}}
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        causes = pods.check_pod(obj)
-        spec = obj.get("spec") or {}
-        if spec.get("nodeName") and spec.get("schedulingGates"):
-            text = "cannot be set until all schedulingGates have been cleared"
-            causes.append(errors.forbidden("spec.nodeName", text))
-        if spec.get("ephemeralContainers"):
-            causes.append(errors.forbidden("spec.ephemeralContainers", "cannot be set on create"))
-        return causes
+        return pods.check_pod(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         match request.subresource:
@@ -116,24 +111,15 @@ class PodStrategy(Strategy):
             case "ephemeralcontainers":
                 return pods.check_ephemeral_update(new, old)
             case "resize":
-                return pods.check_spec(new["spec"], "spec", is_pod=True) + _check_quality(new, old)
+                return pods.check_resize(new, old)
             case "status":
-                return statuses.check_pod(new)
+                return podstatuses.check_update(new, old)
         return []
 
-    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Iterable[str]:  # type: ignore[override]
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
         if old is None:
-            name = new["metadata"]["name"]
-            faults = names.dns1123_label(name)
-            if faults:
-                listed = " ".join(faults)
-                yield (
-                    "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
-                    f"a DNS label is recommended: [{listed}]"
-                )
-        for key in new["metadata"].get("annotations") or ():
-            if key.startswith("container.apparmor.security.beta.kubernetes.io/") and old is None:
-                yield f'metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
+            return [*podwarnings.of_name(new["metadata"]["name"], "the Pod's hostname"), *podwarnings.of_pod(new)]
+        return [*podwarnings.of_status(new)] if request.subresource == "status" else ()
 
     def grace_period_s(self, obj: Obj, options: DeleteOptions) -> int | None:
         period = options.grace_period_s
@@ -145,94 +131,26 @@ class PodStrategy(Strategy):
         return 1 if period < 0 else int(period)
 
 
-def _check_quality(new: Obj, old: Obj) -> list[Cause]:
-    """A resized pod keeps its quality of service."""
-    before = (old.get("status") or {}).get("qosClass") or qos_class(old["spec"])
-    if qos_class(new["spec"]) == before:
-        return []
-    return [errors.invalid("spec", before, "Pod QOS Class may not change as a result of resizing")]
-
-
-def _resized(container: Obj, asked: Obj) -> Obj:
-    changed = dict(container)
-    for field in ("resources", "resizePolicy"):
-        if field in asked:
-            changed[field] = asked[field]
-        elif field == "resources":
-            changed.pop(field, None)
+def _resized(asked: Sequence[Obj], old: Sequence[Obj]) -> Sequence[Obj]:
+    """The old containers with the resources and resize policies of the new ones, if those are of the same names."""
+    if any(new.get("name") != was.get("name") for new, was in zip(asked, old, strict=True)):
+        return asked
+    changed = []
+    for new, was in zip(asked, old, strict=True):
+        kept = {field: value for field, value in was.items() if field not in ("resources", "resizePolicy")}
+        changed.append(kept | {field: new[field] for field in ("resources", "resizePolicy") if field in new})
     return changed
 
 
-def normalize_spec(spec: Obj | None) -> None:
-    """A pod's spec has its service account under an old and a new name; fields of features that are off are not kept."""
-    if not isinstance(spec, dict):
-        return
-    for container in spec.get("containers") or ():
-        if isinstance(container, dict):  # KEP-5307 is alpha in 1.34
-            container.pop("restartPolicy", None)
-            container.pop("restartPolicyRules", None)
-    spec.pop("hostnameOverride", None)  # as is KEP-4762
-    _drop_image_volumes(spec)
-    name = spec.get("serviceAccountName") or spec.get("serviceAccount")
-    if name:
-        spec["serviceAccountName"] = spec["serviceAccount"] = name
-
-
-def _drop_image_volumes(spec: Obj) -> None:
-    """Volumes of images (KEP-4639), which are off in 1.34 unless asked for, go with what mounts them."""
-    volumes = spec.get("volumes") or ()
-    kept = [volume for volume in volumes if volume.get("image") is None]
-    if len(kept) == len(volumes):
-        return
-    dropped = {volume.get("name") for volume in volumes if volume.get("image") is not None}
-    _set_or_drop(spec, "volumes", kept)
-    for field in ("containers", "initContainers", "ephemeralContainers"):
-        for container in spec.get(field) or ():
-            mounts = [mount for mount in container.get("volumeMounts") or () if mount.get("name") not in dropped]
-            _set_or_drop(container, "volumeMounts", mounts)
-
-
-def _set_or_drop(obj: Obj, field: str, items: list[Obj]) -> None:
-    if items:
-        obj[field] = items
-    else:
-        obj.pop(field, None)
-
-
-def qos_class(spec: Mapping[str, Any]) -> str:
-    """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers or of the pod itself."""
-    own = spec.get("resources")
-    parts = (
-        [own]
-        if own
-        else [c.get("resources") or {} for c in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))]
-    )
-    requests: dict[str, int] = {}
-    limits: dict[str, int] = {}
-    guaranteed = True
-    for resources in parts:
-        _add(requests, resources.get("requests"))
-        limited = _add(limits, resources.get("limits"))
-        if len(limited) < len(_QOS_RESOURCES):
-            guaranteed = False
-    if not requests and not limits:
-        return "BestEffort"
-    if guaranteed and len(requests) == len(limits) and all(limits.get(name) == n for name, n in requests.items()):
-        return "Guaranteed"
-    return "Burstable"
-
-
-def _add(total: dict[str, int], listed: Mapping[str, Any] | None) -> set[str]:
-    found = set()
-    for name in _QOS_RESOURCES:
-        text = (listed or {}).get(name)
-        if text is None:
-            continue
-        try:
-            amount = quantities.milli(text)
-        except ValueError:
-            continue  # validation says what is wrong with it
-        if amount > 0:
-            total[name] = total.get(name, 0) + amount
-            found.add(name)
-    return found
+def _keep_generations(new: Obj, old: Obj) -> None:
+    """A status that doesn't say which generation of the pod it is of keeps what it said before, as do its conditions."""
+    if not new.get("observedGeneration") and old.get("observedGeneration"):
+        new["observedGeneration"] = old["observedGeneration"]
+    before: dict[str, list[int]] = {}
+    for condition in old.get("conditions") or ():
+        before.setdefault(condition.get("type", ""), []).append(condition.get("observedGeneration", 0))
+    for condition in new.get("conditions") or ():
+        generations = before.get(condition.get("type", ""))
+        generation = generations.pop(0) if generations else 0
+        if not condition.get("observedGeneration") and generation:
+            condition["observedGeneration"] = generation

@@ -9,8 +9,7 @@ from typing import ClassVar
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
-from kubelite.registry.strategies import Request, Strategy, get
-from kubelite.registry.strategies.pods import normalize_spec
+from kubelite.registry.strategies import Request, Strategy, get, podfields
 from kubelite.registry.validation import fields, statuses, workloads
 
 #: Counts the changes of a daemon set's template.
@@ -25,7 +24,7 @@ class _Templated(Strategy):
     has_generation = True
 
     def normalize(self, obj: Obj) -> None:
-        normalize_spec(get(obj, "spec", "template", "spec"))
+        podfields.normalize(get(obj, "spec", "template"))
 
 
 class ReplicationControllerStrategy(_Templated):
@@ -210,7 +209,7 @@ class CronJobStrategy(Strategy):
     initial_status: ClassVar[Obj | None] = {}
 
     def normalize(self, obj: Obj) -> None:
-        normalize_spec(get(obj, "spec", "jobTemplate", "spec", "template", "spec"))
+        podfields.normalize(get(obj, "spec", "jobTemplate", "spec", "template"))
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return workloads.check_cron_job(obj)

@@ -10,7 +10,7 @@ from typing import Any
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields, metadata, pods
+from kubelite.registry.validation import fields, metadata, placement
 from kubelite.schema import expressions
 
 MAX_REQUESTS = MAX_CONSTRAINTS = MAX_CONFIGS = MAX_SELECTORS = 32
@@ -188,7 +188,7 @@ def check_slice(obj: Obj) -> list[Cause]:
     if spec.get("nodeName"):
         causes += fields.invalid_if(names.dns1123_subdomain(spec["nodeName"]), "spec.nodeName", spec["nodeName"])
     if spec.get("nodeSelector") is not None:
-        causes += pods.check_node_selector(spec["nodeSelector"], "spec.nodeSelector")
+        causes += placement.check_node_selector(spec["nodeSelector"], "spec.nodeSelector")
     listed = ", ".join(f"`{field}`" for field in _WHERE)
     if not given:
         causes.append(errors.required("spec", f"exactly one of {listed} is required"))

@@ -1,5 +1,7 @@
-"""Checks that many kinds share: names, numbers, ports, quantities, label keys."""
+"""Checks that many kinds share: names, numbers, ports, quantities, addresses, paths, label keys."""
 
+import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -76,6 +78,37 @@ def quantity(value: Any, path: str) -> list[Cause]:
     except ValueError as e:
         return [errors.invalid(path, value, str(e))]
     return [errors.invalid(path, value, NON_NEGATIVE)] if amount.numerator < 0 else []
+
+
+def descending_path(value: str, path: str) -> list[Cause]:
+    """A relative path that stays where it is put."""
+    causes = [errors.invalid(path, value, "must be a relative path")] if value.startswith("/") else []
+    return causes + no_backsteps(value, path)
+
+
+def no_backsteps(value: str, path: str) -> list[Cause]:
+    return [errors.invalid(path, value, "must not contain '..'")] if ".." in value and ".." in value.split("/") else []
+
+
+_LEADING_ZEROS = re.compile(r"(?<![^.:])0+(?=\d+(?:\.|$))")
+
+
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is, None where it is none. Leading zeros are left out of decimal parts, as old fields may have
+    them; zones are not allowed."""
+    if "%" in text:
+        return None
+    try:
+        return ipaddress.ip_address(_LEADING_ZEROS.sub("", text) if "." in text else text)
+    except ValueError:
+        return None
+
+
+def address(value: str, path: str) -> list[Cause]:
+    """An IP address in one of the fields that take old forms of them too."""
+    if parse_address(value) is not None:
+        return []
+    return [errors.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
 
 
 def immutable(new: Any, old: Any, path: str) -> list[Cause]:

@@ -106,20 +106,24 @@ def _common(meta: Obj, causes: list[Cause]) -> None:
         validate_labels(labels, "metadata.labels", causes)
     annotations = meta.get("annotations")
     if annotations:
-        size = 0
-        for key, value in annotations.items():
-            size += len(key) + len(value)
-            faults = names.qualified_name(key.lower())
-            if faults:
-                causes += [errors.invalid("metadata.annotations", key, text) for text in faults]
-        if size > ANNOTATIONS_MAX_BYTES // 4 and _bytes(annotations) > ANNOTATIONS_MAX_BYTES:
-            causes.append(errors.too_long("metadata.annotations", ANNOTATIONS_MAX_BYTES))
+        validate_annotations(annotations, "metadata.annotations", causes)
     owners = meta.get("ownerReferences")
     if owners:
         _validate_owners(owners, causes)
     managed = meta.get("managedFields")
     if managed:
         _validate_managed(managed, causes)
+
+
+def validate_annotations(annotations: Mapping[str, str], path: str, causes: list[Cause]) -> None:
+    size = 0
+    for key, value in annotations.items():
+        size += len(key) + len(value)
+        faults = names.qualified_name(key.lower())
+        if faults:
+            causes += [errors.invalid(path, key, text) for text in faults]
+    if size > ANNOTATIONS_MAX_BYTES // 4 and _bytes(annotations) > ANNOTATIONS_MAX_BYTES:
+        causes.append(errors.too_long(path, ANNOTATIONS_MAX_BYTES))
 
 
 def _bytes(annotations: Mapping[str, str]) -> int:

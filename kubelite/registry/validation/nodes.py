@@ -10,7 +10,7 @@ from typing import Any
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import containers, fields, pods, resources
+from kubelite.registry.validation import fields, placement, resources
 from kubelite.registry.validation.networking import CIDR_TEXT
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -101,12 +101,12 @@ def check_runtime_class(obj: Obj) -> list[Cause]:
     causes = [errors.invalid("handler", handler, text) for text in names.dns1123_label(handler)]
     overhead: Mapping[str, Any] | None = obj.get("overhead")
     if overhead is not None:
-        causes += containers.check_resources({"limits": overhead.get("podFixed") or {}}, "overhead")
+        causes += resources.check_requirements({"limits": overhead.get("podFixed") or {}}, (), "overhead")
     scheduling = obj.get("scheduling") or {}
     causes += fields.label_map(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
     tolerations = scheduling.get("tolerations") or []
     # upstream names the field twice
-    causes += pods.check_tolerations(tolerations, "scheduling.tolerations.tolerations")
+    causes += placement.check_tolerations(tolerations, "scheduling.tolerations.tolerations")
     keys = [tuple(toleration.get(field) for field in _TOLERATION_KEY) for toleration in tolerations]
     repeated = (index for index, key in enumerate(keys) if key in keys[:index])
     return causes + [errors.duplicate(f"scheduling.tolerations[{i}]", tolerations[i]) for i in repeated]

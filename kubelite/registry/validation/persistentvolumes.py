@@ -10,7 +10,7 @@ from typing import Any
 from kubelite.meta import errors, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields, nodelabels, pods, storage, volumesources
+from kubelite.registry.validation import claims, fields, nodelabels, placement, storage, volumesources
 
 MOUNT_OPTIONS_ANNOTATION = "volume.beta.kubernetes.io/mount-options"
 _RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
@@ -20,8 +20,6 @@ _SOURCES = (
     *("iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume"),
     *("azureDisk", "scaleIO", "local", "storageos", "csi"),
 )
-#: Sources whose fields are named otherwise in faults: what the fault of a second source names, and what others do.
-_FAULT_NAMES = {"cephfs": ("cephFS", "cephfs"), "gcePersistentDisk": ("gcePersistentDisk", "persistentDisk")}
 _WITH_MOUNT_OPTIONS = frozenset(
     (
         *("gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "nfs", "rbd", "quobyte", "iscsi", "cinder", "cephfs"),
@@ -40,7 +38,7 @@ def check_volume(obj: Obj) -> list[Cause]:
 
 
 def check_volume_spec(spec: Obj, path: str, volume: str) -> list[Cause]:
-    causes = storage.check_modes(spec, path) + _check_capacity(spec.get("capacity") or {}, f"{path}.capacity")
+    causes = claims.check_modes(spec, path) + _check_capacity(spec.get("capacity") or {}, f"{path}.capacity")
     policy, at = spec.get("persistentVolumeReclaimPolicy"), f"{path}.persistentVolumeReclaimPolicy"
     if policy and policy not in _RECLAIM_POLICIES:
         causes.append(errors.not_supported(at, policy, _RECLAIM_POLICIES))
@@ -48,16 +46,16 @@ def check_volume_spec(spec: Obj, path: str, volume: str) -> list[Cause]:
     if affinity is not None and affinity.get("required") is None:
         causes.append(errors.required(f"{path}.nodeAffinity.required", "must specify required node constraints"))
     elif affinity is not None:
-        causes += pods.check_node_selector(affinity["required"], f"{path}.nodeAffinity.required")
+        causes += placement.check_node_selector(affinity["required"], f"{path}.nodeAffinity.required")
     causes += _check_sources(spec, path, volume)
     directory = (spec.get("hostPath") or {}).get("path")
     if policy == "Recycle" and directory and posixpath.normpath(directory) in ("/", "//"):
         causes.append(errors.forbidden(at, "may not be 'recycle' for a hostPath mount of '/'"))
-    causes += storage.check_class(spec.get("storageClassName"), f"{path}.storageClassName")
-    causes += storage.check_volume_mode(spec, path)
+    causes += claims.check_class(spec.get("storageClassName"), f"{path}.storageClassName")
+    causes += claims.check_volume_mode(spec, path)
     if spec.get("volumeAttributesClassName") is not None:
         name, at = spec["volumeAttributesClassName"], f"{path}.volumeAttributesClassName"
-        causes += storage.check_class(name, at) if name else [errors.required(at, "an empty string is disallowed")]
+        causes += claims.check_class(name, at) if name else [errors.required(at, "an empty string is disallowed")]
         if spec.get("csi") is None:
             causes.append(errors.required(f"{path}.csi", "has to be specified when using volumeAttributesClassName"))
     return causes
@@ -71,7 +69,7 @@ def check_inline_volume(spec: Obj, path: str) -> list[Cause]:
     causes = [errors.forbidden(f"{path}.{field}", f"may not be specified {where}") for field in given]
     if spec.get("csi") is None:
         causes.append(errors.required(f"{path}.csi", f"has to be specified {where}"))
-    causes += storage.check_modes(spec, path)
+    causes += claims.check_modes(spec, path)
     if spec.get("persistentVolumeReclaimPolicy", "Retain") != "Retain":
         causes.append(errors.forbidden(f"{path}.persistentVolumeReclaimPolicy", f"may only be Retain {where}"))
     if spec.get("volumeMode", "Filesystem") != "Filesystem":
@@ -98,7 +96,7 @@ def _check_sources(spec: Obj, path: str, volume: str) -> list[Cause]:
         return [errors.required(path, "must specify a volume type")]
     causes: list[Cause] = []
     for name in given:
-        second, own = _FAULT_NAMES.get(name, (name, name))
+        second, own = volumesources.FAULT_NAMES.get(name, (name, name))
         if name == given[0] or name == "flexVolume":  # which upstream takes beside others
             causes += volumesources.check(name, spec[name], f"{path}.{own}", volume)
         else:
@@ -141,15 +139,8 @@ def _is_renamed(new: Any, old: Any) -> bool:
     return bool(new == old or (isinstance(old, str) and nodelabels.SUCCESSORS.get(old) == new))
 
 
-#: Sources that do nothing any more: since when they were deprecated, since when they don't work.
-_GONE = {
-    "cephfs": ("cephfs", "v1.28", "v1.31"),
-    "photonPersistentDisk": ("photonPersistentDisk", "v1.11", "v1.16"),
-    "scaleIO": ("scaleIO", "v1.16", "v1.22"),
-    "storageos": ("storageOS", "v1.22", "v1.25"),
-    "glusterfs": ("glusterfs", "v1.25", "v1.26"),
-    "rbd": ("rbd", "v1.28", "v1.31"),
-}
+#: Sources that do nothing any more, of which only pods are warned.
+_NOT_WARNED_OF = ("flocker", "quobyte")
 
 
 def volume_warnings(obj: Obj) -> list[str]:
@@ -169,7 +160,5 @@ def volume_warnings(obj: Obj) -> list[str]:
     for index, term in enumerate(terms):
         path = f"spec.nodeAffinity.required.nodeSelectorTerms[{index}].matchExpressions"
         found += nodelabels.warn_of_expressions(term.get("matchExpressions") or (), path)
-    for source, (name, since, until) in _GONE.items():
-        if spec.get(source) is not None:
-            found.append(f"spec.{name}: deprecated in {since}, non-functional in {until}+")
-    return found
+    gone = (source for source in volumesources.GONE if source not in _NOT_WARNED_OF and spec.get(source) is not None)
+    return found + [f"spec.{volumesources.GONE[source]}" for source in gone]

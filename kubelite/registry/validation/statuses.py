@@ -4,7 +4,7 @@ Source: kubernetes pkg/apis/{apps,batch,core,policy,autoscaling,networking}/vali
 """
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
@@ -162,31 +162,3 @@ def check_job(obj: Obj) -> list[Cause]:
 
 def _conditions(status: Obj, text: str) -> Cause:
     return Cause("status.conditions", "FieldValueInvalid", f"Invalid value: {text}")
-
-
-def check_pod(obj: Obj) -> list[Cause]:
-    """A pod's status: its addresses, where it may go, its conditions."""
-    status = obj.get("status") or {}
-    causes: list[Cause] = []
-    nominated = status.get("nominatedNodeName")
-    if nominated:
-        causes += fields.invalid_if(names.dns1123_subdomain(nominated), "status.nominatedNodeName", nominated)
-    for index, condition in enumerate(status.get("conditions") or ()):
-        kind = condition.get("type", "")
-        causes += fields.invalid_if(names.qualified_name(kind), f"status.conditions[{index}].Type", kind)
-    return causes + _check_addresses(status.get("podIPs") or (), "podIPs")
-
-
-def _check_addresses(addresses: Sequence[Obj], field: str) -> list[Cause]:
-    causes: list[Cause] = []
-    families: list[int] = []
-    for index, entry in enumerate(addresses):
-        address = entry.get("ip", "")
-        if is_ip(address):
-            families.append(ipaddress.ip_address(address).version)
-        else:
-            causes.append(errors.invalid(f"status.{field}[{index}]", address, IP_TEXT))
-    if len(families) > len(set(families)):
-        values = [entry.get("ip", "") for entry in addresses]
-        causes.append(errors.invalid(f"status.{field}", values, "may specify no more than one IP for each IP family"))
-    return causes

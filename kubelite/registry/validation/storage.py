@@ -6,38 +6,13 @@ Source: kubernetes pkg/apis/core/validation/validation.go and pkg/api/persistent
 from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields, resources
+from kubelite.registry.validation import claims, fields, resources
 
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
-_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-_VOLUME_MODES = ("Block", "Filesystem")
 _RESIZE_STATUSES = (
     *("ControllerResizeInProgress", "ControllerResizeInfeasible"),
     *("NodeResizePending", "NodeResizeInProgress", "NodeResizeInfeasible"),
 )
-
-
-def check_modes(spec: Obj, path: str, missing: str = "") -> list[Cause]:
-    """The access modes of a claim or a volume; `missing` says what there should be."""
-    modes, at = spec.get("accessModes") or (), f"{path}.accessModes"
-    causes = [] if modes else [errors.required(at, missing)]
-    causes += [errors.not_supported(at, mode, _MODES) for mode in modes if mode not in _MODES]
-    if "ReadWriteOncePod" in modes and any(mode != "ReadWriteOncePod" and mode in _MODES for mode in modes):
-        causes.append(errors.forbidden(at, "may not use ReadWriteOncePod with other access modes"))
-    return causes
-
-
-def check_class(name: str | None, path: str) -> list[Cause]:
-    """The name of a class, of storage or of attributes, where there is one."""
-    return fields.named(name, path, names.dns1123_subdomain) if name else []
-
-
-def check_volume_mode(spec: Obj, path: str) -> list[Cause]:
-    """How a volume is used: a claim's or a volume's own."""
-    mode = spec.get("volumeMode")
-    if mode is None or mode in _VOLUME_MODES:
-        return []
-    return [errors.not_supported(f"{path}.volumeMode", mode, _VOLUME_MODES)]
 
 
 def check_amount(amount: str, path: str) -> list[Cause]:
@@ -50,49 +25,9 @@ def check_amount(amount: str, path: str) -> list[Cause]:
 
 def check_claim(obj: Obj, old: Obj | None = None) -> list[Cause]:
     """A claim; groups of its sources aren't looked at where the old one has any."""
-    spec, was = obj.get("spec") or {}, (old or {}).get("spec") or {}
-    causes = check_modes(spec, "spec", "at least 1 access mode is required")
-    causes += fields.label_selector(spec.get("selector"), "spec.selector")
-    size = _size(spec)
-    if size is None:
-        causes.append(errors.required("spec.resources[storage]"))
-    elif quantities.parse(size) <= 0:
-        causes.append(errors.invalid("spec.resources[storage]", size, "must be greater than zero"))
-    causes += check_class(spec.get("storageClassName"), "spec.storageClassName")
-    causes += check_volume_mode(spec, "spec")
+    was = (old or {}).get("spec") or {}
     any_group = any("apiGroup" in (was.get(field) or {}) for field in ("dataSource", "dataSourceRef"))
-    for field in ("dataSource", "dataSourceRef"):
-        if spec.get(field) is not None:
-            causes += _check_data_source(spec[field], f"spec.{field}", any_group)
-    if spec.get("dataSource") is not None and spec.get("dataSourceRef") is not None:
-        causes += _check_both_sources(spec)
-    return causes + check_class(spec.get("volumeAttributesClassName"), "spec.volumeAttributesClassName")
-
-
-def _check_both_sources(spec: Obj) -> list[Cause]:
-    source, reference = spec["dataSource"], spec["dataSourceRef"]
-    if reference.get("namespace"):
-        return [errors.invalid("spec", spec, "may not be specified when dataSourceRef.namespace is specified")]
-    if any((source.get(field) or "") != (reference.get(field) or "") for field in ("apiGroup", "kind", "name")):
-        return [errors.invalid("spec", spec, "must match dataSourceRef")]
-    return []
-
-
-def _size(spec: Obj, field: str = "requests") -> str | None:
-    size: str | None = ((spec.get("resources") or {}).get(field) or {}).get("storage")
-    return size
-
-
-def _check_data_source(source: Obj, path: str, any_group: bool) -> list[Cause]:
-    causes = [errors.required(f"{path}.{field}") for field in ("name", "kind") if not source.get(field)]
-    group = source.get("apiGroup") or ""
-    if not group and source.get("kind") != "PersistentVolumeClaim":
-        text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
-        causes.append(errors.invalid(path, source.get("kind", ""), text))
-    if group and not any_group:
-        causes += fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group)
-    namespace = source.get("namespace")
-    return causes + (fields.named(namespace, f"{path}.namespace") if namespace else [])
+    return claims.check_spec(obj.get("spec") or {}, "spec", any_group)
 
 
 #: What the older of the two fields for a claim's source may name.
@@ -122,12 +57,7 @@ def claim_warnings(obj: Obj) -> list[str]:
     if CLASS_ANNOTATION in (obj["metadata"].get("annotations") or {}):
         text = 'deprecated since v1.8; use "storageClassName" attribute instead'
         found.append(f"metadata.annotations[{CLASS_ANNOTATION}]: {text}")
-    for field in ("requests", "limits"):
-        size = _size(obj.get("spec") or {}, field)
-        if size is not None and quantities.milli(size) % 1000:
-            path = f"spec.resources.{field}[storage]"
-            found.append(f'{path}: fractional byte value "{size}" is invalid, must be an integer')
-    return found
+    return [*found, *claims.warnings(obj.get("spec") or {}, "spec")]
 
 
 def check_claim_status(obj: Obj) -> list[Cause]:
@@ -171,7 +101,7 @@ def check_claim_update(new: Obj, old: Obj) -> list[Cause]:
         text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         changed = "\n".join(f"  {k}: changed" for k in sorted({*now, *was}) if now.get(k) != was.get(k))
         causes.append(errors.forbidden("spec", f"{text}\n{changed}"))
-    after, before = _size(new["spec"]) or "0", _size(old["spec"]) or "0"
+    after, before = claims.size(new["spec"]) or "0", claims.size(old["spec"]) or "0"
     held = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
     if quantities.parse(after) < quantities.parse(before) and quantities.parse(after) <= quantities.parse(held):
         path = "spec.resources.requests.storage"

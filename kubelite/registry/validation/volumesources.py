@@ -47,6 +47,27 @@ _REQUIRED: Mapping[str, Sequence[str]] = {
     "vsphereVolume": ("volumePath",),
 }
 
+#: Sources whose fields are named otherwise in faults: what the fault of a second source names, and what others do.
+FAULT_NAMES: Mapping[str, tuple[str, str]] = {
+    "cephfs": ("cephFS", "cephfs"),
+    "downwardAPI": ("downwarAPI", "downwardAPI"),
+    "gcePersistentDisk": ("gcePersistentDisk", "persistentDisk"),
+}
+#: What is warned of in sources that do nothing any more.
+GONE: Mapping[str, str] = {
+    kind: f"{name}: deprecated in {since}, non-functional in {until}+"
+    for kind, name, since, until in (
+        ("cephfs", "cephfs", "v1.28", "v1.31"),
+        ("flocker", "flocker", "v1.22", "v1.25"),
+        ("glusterfs", "glusterfs", "v1.25", "v1.26"),
+        ("photonPersistentDisk", "photonPersistentDisk", "v1.11", "v1.16"),
+        ("quobyte", "quobyte", "v1.22", "v1.25"),
+        ("rbd", "rbd", "v1.28", "v1.31"),
+        ("scaleIO", "scaleIO", "v1.16", "v1.22"),
+        ("storageos", "storageOS", "v1.22", "v1.25"),
+    )
+}
+
 
 def check(kind: str, source: Obj, path: str, volume: str) -> list[Cause]:
     """A source by the name of its field; `volume` is the name of the volume that has it."""
@@ -129,17 +150,22 @@ def _iscsi(source: Obj, path: str, volume: str) -> list[Cause]:
         )
         causes.append(errors.invalid(f"{path}.targetportal", portal, text))
     for name, at in ((source.get("iqn") or None, "iqn"), (initiator, "initiatorname")):
-        if name is not None and not _is_iscsi_name(name):
+        if name is not None and not is_iscsi_name(name):
             causes.append(errors.invalid(f"{path}.{at}", name, "must be valid format"))
-    causes += fields.in_range(source.get("lun", 0), 0, 255, f"{path}.lun")
-    if secret is None and (source.get("chapAuthDiscovery") or source.get("chapAuthSession")):
-        causes.append(errors.required(f"{path}.secretRef"))
+    causes += iscsi_access(source, path)
     if secret is not None and not secret.get("name"):
         causes.append(errors.required(f"{path}.secretRef.name"))
     return causes
 
 
-def _is_iscsi_name(name: str) -> bool:
+def iscsi_access(source: Obj, path: str) -> list[Cause]:
+    causes = fields.in_range(source.get("lun", 0), 0, 255, f"{path}.lun")
+    if source.get("secretRef") is None and (source.get("chapAuthDiscovery") or source.get("chapAuthSession")):
+        causes.append(errors.required(f"{path}.secretRef"))
+    return causes
+
+
+def is_iscsi_name(name: str) -> bool:
     check = {"iqn": _has_iqn, "eui": _is_eui, "naa": _is_naa}.get(name[:3])
     return check is not None and check(name) is not None
 
