@@ -20,7 +20,7 @@ _MAY_BLOCK = (
     ("kubelite/schema/facts.py", {"_lines"}),
     ("kubelite/schema/definitions.py", {"_raw"}),
     # A file of a few hundred bytes, kept by zoneinfo.
-    ("kubelite/registry/validation/workloads.py", {"_check_zone"}),
+    ("kubelite/registry/validation/jobs.py", {"_check_zone"}),
     # /proc and /sys are memory: a thread costs more than they do.
     ("kubelite/api/metrics.py", {"_process_lines"}),
     ("runtimes/containerd/daemon.py", {"cgroup_dirs"}),

@@ -232,8 +232,7 @@ def _stateful_set(obj: Obj) -> None:
         strategy["rollingUpdate"].setdefault("partition", 0)
     _set(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
     for claim in _each(spec, "volumeClaimTemplates"):
-        # these are whole claims, which upstream's decoding gives their kind
-        _set(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        claim.update(apiVersion="v1", kind="PersistentVolumeClaim")  # whatever it says: these are whole claims
         _persistent_volume_claim(claim)
     podspecs.template(spec.setdefault("template", {}))
 
@@ -242,7 +241,7 @@ def _job(obj: Obj) -> None:
     spec = obj["spec"]
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
     if labels:
-        obj["metadata"].setdefault("labels", dict(labels))
+        obj["metadata"].setdefault("labels", labels)  # they stay one until the job is created
     _job_specification(spec, whole=True)
 
 

@@ -19,9 +19,9 @@ admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec validationActions[
 ~apiextensions.v1.ValidationRule reason FieldValueDuplicate|FieldValueForbidden|FieldValueInvalid|FieldValueRequired
 ~apps.v1.DaemonSetUpdateStrategy,apps.v1.StatefulSetUpdateStrategy type OnDelete|RollingUpdate
 ~apps.v1.DeploymentStrategy type Recreate|RollingUpdate
-apps.v1.StatefulSetSpec podManagementPolicy OrderedReady|Parallel
-batch.v1.CronJobSpec concurrencyPolicy Allow|Forbid|Replace
-batch.v1.JobSpec completionMode Indexed|NonIndexed
+~apps.v1.StatefulSetSpec podManagementPolicy OrderedReady|Parallel
+~batch.v1.CronJobSpec concurrencyPolicy Allow|Forbid|Replace
+~batch.v1.JobSpec completionMode Indexed|NonIndexed
 ~batch.v1.JobSpec podReplacementPolicy Failed|TerminatingOrFailed
 ~batch.v1.PodFailurePolicyOnExitCodesRequirement operator In|NotIn
 ~batch.v1.PodFailurePolicyRule action Count|FailIndex|FailJob|Ignore
@@ -50,7 +50,7 @@ core.v1.NodeSelectorRequirement operator DoesNotExist|Exists|Gt|In|Lt|NotIn
 ~core.v1.NodeStatus phase Pending|Running|Terminated
 ~core.v1.PersistentVolumeClaimSpec,core.v1.PersistentVolumeClaimStatus,core.v1.PersistentVolumeSpec accessModes[] ReadOnlyMany|\
 ReadWriteMany|ReadWriteOnce|ReadWriteOncePod
-core.v1.PersistentVolumeClaimSpec volumeMode Block|Filesystem
+~core.v1.PersistentVolumeClaimSpec volumeMode Block|Filesystem
 ~core.v1.PersistentVolumeClaimStatus allocatedResourceStatuses[] ControllerResizeInProgress|ControllerResizeInfeasible|\
 NodeResizeInProgress|NodeResizeInfeasible|NodeResizePending
 ~core.v1.PersistentVolumeClaimStatus phase Bound|Lost|Pending

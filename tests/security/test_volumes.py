@@ -10,7 +10,7 @@ from kubelite.agent.faults import ConfigFault
 from kubelite.agent.volumes import subpaths
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import pods, workloads
+from kubelite.registry.validation import jobs, pods, workloads
 
 
 @pytest.mark.parametrize("name", ["link", "link/passwd", "deep/link/passwd", "up/outside", "chain"])
@@ -61,7 +61,7 @@ TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": SPEC}
         (workloads.check_deployment, {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}}),
         (workloads.check_daemon_set, {"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": TEMPLATE}}),
         (workloads.check_replication_controller, {"spec": {"selector": {"a": "b"}, "template": TEMPLATE}}),
-        (workloads.check_cron_job, {"spec": {"jobTemplate": {"spec": {"template": TEMPLATE}}}}),
+        (jobs.check_cron_job, {"spec": {"jobTemplate": {"spec": {"template": TEMPLATE}}}}),
     ],
 )
 def test_cve_2025_1767_no_kind_takes_a_repository_as_a_volume(check: Callable[[Obj], list[Cause]], obj: Obj) -> None:

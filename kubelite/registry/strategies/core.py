@@ -14,8 +14,8 @@ from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
-from kubelite.registry.strategies import Request, Strategy, keep, podfields
-from kubelite.registry.validation import events, metadata, networking, nodes, pods, quotas
+from kubelite.registry.strategies import Request, Strategy, keep
+from kubelite.registry.validation import events, metadata, networking, nodes, quotas
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
 MAX_DATA_BYTES = 1024 * 1024
@@ -299,16 +299,3 @@ class ResourceQuotaStrategy(Strategy):
         if request.subresource == "status":
             return quotas.check_resource_quota_status(new)
         return quotas.check_resource_quota(new) + quotas.check_resource_quota_update(new, old)
-
-
-class PodTemplateStrategy(Strategy):
-    returns_deleted = True
-    update_checks_names = False
-    has_generation = True
-    generation_paths = ("template",)
-
-    def normalize(self, obj: Obj) -> None:
-        podfields.normalize(obj.get("template"))
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return pods.check_template(obj.get("template") or {}, "template")

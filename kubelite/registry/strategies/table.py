@@ -16,7 +16,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "limitranges"): core.LimitRangeStrategy(),
     ("", "serviceaccounts"): core.ServiceAccountStrategy(),
     ("", "resourcequotas"): core.ResourceQuotaStrategy(),
-    ("", "podtemplates"): core.PodTemplateStrategy(),
+    ("", "podtemplates"): workloads.PodTemplateStrategy(),
     ("", "persistentvolumes"): storage.VolumeStrategy(),
     ("", "persistentvolumeclaims"): storage.ClaimStrategy(),
     ("", "replicationcontrollers"): workloads.ReplicationControllerStrategy(),

@@ -47,13 +47,16 @@ _COUNTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _WITHOUT_GENERATION = ("HorizontalPodAutoscaler", "PodDisruptionBudget")
 
 
-def check_counts(kind: str, obj: Obj) -> list[Cause]:
-    """The status of a kind that counts its pods."""
+def check_counts(kind: str, obj: Obj, old: Obj | None = None) -> list[Cause]:
+    """The status of a kind that counts its pods; with `old`, its count of collisions never goes down."""
     status = obj.get("status") or {}
     counts, bounded = _COUNTS[kind]
     causes: list[Cause] = []
     for field in counts if kind in _WITHOUT_GENERATION else (*counts, "observedGeneration", "collisionCount"):
         causes += fields.non_negative(status.get(field), f"status.{field}")
+    collisions, before = (part.get("collisionCount") for part in (status, (old or {}).get("status") or {}))
+    if before is not None and (collisions or 0) < before:
+        causes.append(errors.invalid("status.collisionCount", collisions or 0, "cannot be decremented"))
     replicas = status.get("replicas") or 0
     for field in bounded:
         count = status.get(field) or 0
@@ -131,34 +134,3 @@ def is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def check_job(obj: Obj) -> list[Cause]:
-    status = obj.get("status") or {}
-    causes: list[Cause] = []
-    for field in ("active", "succeeded", "failed", "ready", "terminating"):
-        causes += fields.non_negative(status.get(field), f"status.{field}")
-    conditions = {c.get("type"): c.get("status") == "True" for c in status.get("conditions") or ()}
-    complete, failed = conditions.get("Complete", False), conditions.get("Failed", False)
-    if (complete or failed) and not status.get("startTime"):
-        causes.append(errors.required("status.startTime", "startTime is required for finished job"))
-    if complete:
-        if not status.get("completionTime"):
-            causes.append(errors.required("status.completionTime", "completionTime is required for Complete jobs"))
-        if not conditions.get("SuccessCriteriaMet"):
-            text = "cannot set Complete=True condition without the SuccessCriteriaMet=true condition"
-            causes.append(_conditions(status, text))
-        if failed:
-            causes.append(_conditions(status, "cannot set Complete=True and Failed=true conditions"))
-    elif status.get("completionTime"):
-        text = "cannot set completionTime when there is no Complete=True condition"
-        causes.append(errors.invalid("status.completionTime", status["completionTime"], text))
-    if failed and not conditions.get("FailureTarget"):
-        causes.append(_conditions(status, "cannot set Failed=True condition without the FailureTarget=true condition"))
-    if (complete or failed) and (status.get("active") or 0) > 0:
-        causes.append(errors.invalid("status.active", status["active"], "active>0 is invalid for finished job"))
-    return causes
-
-
-def _conditions(status: Obj, text: str) -> Cause:
-    return Cause("status.conditions", "FieldValueInvalid", f"Invalid value: {text}")
