@@ -6,7 +6,7 @@ gRPC's TLS can't ask for a client certificate without demanding one, so there ar
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from kubelite.auth.contract import Authenticator, Authorizer
+from kubelite.auth.pki import KeyPair
 from kubelite.grpcapi.nodes import NodesService
 from kubelite.grpcapi.resources import ResourcesService
 from kubelite.nodes.sessions import Nodes
@@ -45,7 +46,10 @@ def _try_listening(address: str, port: int) -> None:
 
 
 class GrpcServer:
-    """`start`, then `stop`; it serves in between by itself."""
+    """`start`, then `stop`; it serves in between by itself.
+
+    `certificate` is asked at every connection, so that a renewed one is used from the next on. A thread of gRPC calls it.
+    """
 
     def __init__(
         self,
@@ -55,8 +59,7 @@ class GrpcServer:
         authenticator: Authenticator,
         authorizer: Authorizer,
         *,
-        certificate_pem: bytes,
-        key_pem: bytes,
+        certificate: Callable[[], KeyPair],
         ca_pem: bytes,
     ) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
@@ -72,7 +75,7 @@ class GrpcServer:
             node_pb2.DESCRIPTOR.services_by_name["Nodes"].full_name,
             resources_pb2.DESCRIPTOR.services_by_name["Resources"].full_name,
         ]
-        self._certificate = (key_pem, certificate_pem)
+        self._certificate = certificate
         self._ca_pem = ca_pem
         self.port = 0
         self.token_port = 0
@@ -88,16 +91,23 @@ class GrpcServer:
         reflection.enable_server_reflection(
             [*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], self._server
         )
-        mutual = grpc.ssl_server_credentials([self._certificate], self._ca_pem, require_client_auth=True)
-        plain = grpc.ssl_server_credentials([self._certificate])
-        self.port = self._listen(address, port, mutual)
+        self.port = self._listen(address, port, self._credentials(require_client_certificate=True))
         if token_port is None:
             token_port = port + 1 if port else 0
-        self.token_port = self._listen(address, token_port, plain)
+        self.token_port = self._listen(address, token_port, self._credentials(require_client_certificate=False))
         await self._server.start()
         for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("grpc_ready", port=self.port, token_port=self.token_port)
+
+    def _credentials(self, *, require_client_certificate: bool) -> grpc.ServerCredentials:
+        authorities = self._ca_pem if require_client_certificate else None
+
+        def configured() -> grpc.ServerCertificateConfiguration:
+            pair = self._certificate()
+            return grpc.ssl_server_certificate_configuration([(pair.key_pem, pair.certificate_pem)], authorities)
+
+        return grpc.dynamic_ssl_server_credentials(configured(), configured, require_client_certificate)
 
     def _listen(self, address: str, port: int, credentials: grpc.ServerCredentials) -> int:
         host = f"[{address}]" if ":" in address else address

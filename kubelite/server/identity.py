@@ -1,6 +1,6 @@
 """The keys and certificates of a server, from its data directory, renewed while it runs.
 
-Server certificates are issued anew when their names change or a third of their life is left; the open socket takes the new
+Server certificates are issued anew when their names change or a third of their life is left; the open sockets take the new
 one up for the connections that come.
 """
 

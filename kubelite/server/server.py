@@ -285,8 +285,7 @@ class Server:
             self.kinds,
             self.api.authenticator,
             self.authorizer,
-            certificate_pem=self.identity.certificate.certificate_pem,
-            key_pem=self.identity.certificate.key_pem,
+            certificate=lambda: self.identity.certificate,
             ca_pem=self.identity.authority.certificate_pem,
         )
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class Served:
     authority: pki.Authority
     token: bootstrap_tokens.BootstrapToken
     path: Path
+    certificate: pki.KeyPair
 
     def channel(self, user: str = "", groups: tuple[str, ...] = ()) -> grpc.aio.Channel:
         """A channel with a client certificate of the user's, or without one to the token port."""
@@ -99,13 +101,13 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         kinds,
         chain,
         AlwaysAllow(),
-        certificate_pem=pair.certificate_pem,
-        key_pem=pair.key_pem,
+        certificate=lambda: served.certificate,
         ca_pem=authority.certificate_pem,
     )
     tasks = [asyncio.create_task(informers.run()), asyncio.create_task(nodes.run())]
+    served = Served(server, client, nodes, authority, token, tmp_path, pair)
     await server.start("127.0.0.1", 0, 0)
-    yield Served(server, client, nodes, authority, token, tmp_path)
+    yield served
     await server.stop(0)
     for task in tasks:
         task.cancel()
@@ -127,6 +129,18 @@ def resource(plural: str = "configmaps", name: str = "", namespace: str = "defau
 
 
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}, "data": {"k": "v"}}
+
+
+async def test_a_renewed_certificate_is_shown_to_who_connects_next(served: Served) -> None:
+    def shown(port: int) -> str:
+        return ssl.get_server_certificate(("127.0.0.1", port), timeout=10)
+
+    first = await asyncio.to_thread(shown, served.server.token_port)
+    assert first in served.certificate.certificate_pem.decode()
+    served.certificate = served.authority.server_certificate(["localhost", "renewed"], ["127.0.0.1"])
+    second = await asyncio.to_thread(shown, served.server.token_port)
+    assert second != first
+    assert second in served.certificate.certificate_pem.decode()
 
 
 async def test_a_machine_joins_with_a_bootstrap_token_and_runs_a_pod(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
