@@ -36,7 +36,7 @@ def running(
     from kubelite.testing import logs
 
     logs.to_logging()
-    port, grpc_port = _free_ports()
+    port, grpc_port = free_ports()
     settings = Settings(
         data_dir=directory,
         https_port=port,
@@ -85,7 +85,7 @@ def running(
         thread.join()
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     """(a port for the API, one for the nodes whose next one is free as well: joining nodes use that)."""
     for _ in range(100):
         with socket.socket() as api, socket.socket() as nodes, socket.socket() as joining:

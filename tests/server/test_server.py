@@ -10,6 +10,7 @@ import pytest
 
 from kubelite.server.server import Server
 from kubelite.server.settings import Settings, SettingsError
+from kubelite.testing.cluster import free_ports
 
 
 @asynccontextmanager
@@ -42,10 +43,11 @@ async def test_a_cluster_starts_with_what_every_cluster_has(tmp_path):
 
 async def test_a_second_start_writes_nothing_that_is_there(tmp_path):
     settled = ("namespaces", "clusterroles.rbac.authorization.k8s.io", "flowschemas.flowcontrol.apiserver.k8s.io", "services")
-    async with running(tmp_path, disable=frozenset({"controllers"})) as server:
+    https_port, grpc_port = free_ports()
+    settings = {"disable": frozenset({"controllers"}), "https_port": https_port, "grpc_port": grpc_port}
+    async with running(tmp_path, **settings) as server:
         before = {r: (await server.client.list(r)).items for r in settled}
-        port = server.port
-    async with running(tmp_path, disable=frozenset({"controllers"}), https_port=port) as server:
+    async with running(tmp_path, **settings) as server:
         for resource, items in before.items():
             assert (await server.client.list(resource)).items == items, resource
 
