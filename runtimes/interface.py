@@ -12,7 +12,17 @@ from typing import ClassVar, Protocol
 
 
 class RuntimeFault(Exception):
-    """A runtime refused or failed. The message is the runtime's own and is shown to users."""
+    """A runtime refused or failed. The message is the runtime's own and is shown to users; `code` is gRPC's name of its kind
+    (`NotFound`), where the runtime speaks gRPC."""
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def described(self) -> str:
+        """The message with its code, in gRPC's words."""
+        return f"rpc error: code = {self.code} desc = {self}" if self.code else str(self)
 
 
 class NotFound(RuntimeFault):

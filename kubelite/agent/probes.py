@@ -1,32 +1,50 @@
-"""Startup, liveness and readiness probes: one task a probe while its container runs, its verdict kept for podstate.
+"""Startup, liveness and readiness probes: one task a probe of each container name, its verdict kept for podstate.
 
-A verdict changes only after as many equal results in a row as its threshold asks for. Liveness and readiness wait for the startup
-probe; a container that failed liveness or startup is not probed again until it was restarted (it then has another id).
+A probe ticks at its period from the pod's first sync on, whether its container runs or not, so that a container has some time
+before its first probe; readiness is also probed whenever a status would say "not ready" of a container that may be. A verdict
+changes only after as many equal results in a row as its threshold asks for; a check that could not be made counts for nothing.
+Liveness and readiness wait for the startup probe; a container that failed liveness or startup is not probed again until it was
+restarted (it then has another id).
 
-Source: pkg/kubelet/prober/worker.go, pkg/probe, v1.34.
+Source: pkg/kubelet/prober (worker.go, prober.go, prober_manager.go), v1.34.
 """
 
 import asyncio
-import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import structlog
 
-from kubelite.agent import hooks, requests
+from kubelite.agent import checks
+from kubelite.agent.checks import Result
 from kubelite.agent.context import Context
 from kubelite.agent.events import field_path
 from kubelite.agent.observation import Observed, Record
-from kubelite.agent.podstate import Verdict, all_containers
+from kubelite.agent.podstate import Verdict, all_containers, container_of
 from kubelite.meta.types import Obj
-from runtimes.interface import RuntimeFault
 
 log = structlog.get_logger()
 
 Kind = Literal["startup", "liveness", "readiness"]
+KINDS: tuple[Kind, ...] = ("startup", "liveness", "readiness")
 _VERDICT_FIELD = {"startup": "started", "liveness": "alive", "readiness": "ready"}
-MAX_MESSAGE = 1024
+ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class _Probe:
+    """One probe's task, and what it has found of the container that has the name at the moment."""
+
+    name: str
+    kind: Kind
+    task: asyncio.Task[None] | None = None
+    trigger: asyncio.Event = field(default_factory=asyncio.Event)
+    container_id: str = ""
+    last: bool | None = None
+    run: int = 0
+    held: bool = False
 
 
 class Probers:
@@ -35,174 +53,131 @@ class Probers:
     def __init__(self, context: Context, changed: Callable[[], None]) -> None:
         self._context = context
         self._changed = changed
-        self._tasks: dict[tuple[str, Kind], asyncio.Task[None]] = {}
-        self._started: dict[str, asyncio.Event] = {}
+        self._probes: dict[tuple[str, Kind], _Probe] = {}
+        self._pod: Obj = {}
+        self._observed = Observed()
+        self._adopted = False
         #: By container id.
         self.verdicts: dict[str, Verdict] = {}
 
-    def update(self, pod: Obj, observed: Observed, terminating: bool) -> None:
-        """Probes what runs now and has probes, and nothing else. A pod on its way out keeps its readiness probes only."""
-        wanted: set[tuple[str, Kind]] = set()
-        for container, role in all_containers(pod):
-            record = observed.newest(container["name"])
-            if record is None or not record.running or role in ("init", "ephemeral"):
-                continue
-            for kind in ("startup", "liveness", "readiness"):
-                probe = container.get(f"{kind}Probe")
-                if probe is None or (terminating and kind != "readiness"):
-                    continue
-                wanted.add((record.id, kind))
-                if (record.id, kind) not in self._tasks:
-                    self._start(pod, container, record, kind, probe, observed.ips)
-        for key in [k for k in self._tasks if k not in wanted]:
-            self._tasks.pop(key).cancel()
-        alive = {record.id for record in observed.containers}
-        for id_ in [i for i in self.verdicts if i not in alive]:
-            del self.verdicts[id_]
-            self._started.pop(id_, None)
+    def adopt(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Takes over what an agent before this one found: good until a probe says otherwise."""
+        self.verdicts.update(verdicts)
+        self._adopted = True
 
-    def _start(self, pod: Obj, container: Obj, record: Record, kind: Kind, probe: Obj, ips: Sequence[str]) -> None:
-        started = self._started.setdefault(record.id, asyncio.Event())
-        if container.get("startupProbe") is None:
-            started.set()
-        if pod["spec"].get("hostNetwork"):
-            ips = self._context.host_ips
-        task = asyncio.create_task(
-            self._probe(pod, container, record, kind, probe, ips, started),
-            name=f"{kind} probe of {container['name']} in {pod['metadata']['namespace']}/{pod['metadata']['name']}",
-        )
-        self._tasks[record.id, kind] = task
+    def update(self, pod: Obj, observed: Observed, terminating: bool) -> None:
+        """Probes what has probes, and nothing else. A pod on its way out keeps its readiness probes only."""
+        self._pod, self._observed = pod, observed
+        wanted = {
+            (container["name"], kind): container[f"{kind}Probe"]
+            for container, role in all_containers(pod)
+            for kind in KINDS
+            if container.get(f"{kind}Probe") is not None
+            and role not in ("init", "ephemeral")
+            and (kind == "readiness" or not terminating)
+        }
+        for key, spec in wanted.items():
+            if key not in self._probes:
+                self._start(*key, float(spec.get("periodSeconds") or 10))
+        for key in [k for k in self._probes if k not in wanted]:
+            task = self._probes.pop(key).task
+            assert task is not None
+            task.cancel()
+        alive = {record.id for record in observed.containers}
+        self.verdicts = {id_: verdict for id_, verdict in self.verdicts.items() if id_ in alive}
+        for container, _ in all_containers(pod):
+            record = observed.newest(container["name"])
+            probe = self._probes.get((container["name"], "readiness"))
+            if probe is None or record is None or not record.running or self._verdict(record.id).ready:
+                continue
+            if self._has_started(container, record):
+                probe.trigger.set()
+
+    def _start(self, name: str, kind: Kind, period_s: float) -> None:
+        probe = self._probes[name, kind] = _Probe(name, kind)
+        meta = self._pod["metadata"]
+        what = f"{kind} probe of {name} in {meta['namespace']}/{meta['name']}"
+        probe.task = asyncio.create_task(self._tick(probe, period_s), name=what)
 
     async def stop(self) -> None:
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
+        tasks = [probe.task for probe in self._probes.values() if probe.task is not None]
+        self._probes.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _probe(
-        self, pod: Obj, container: Obj, record: Record, kind: Kind, probe: Obj, ips: Sequence[str], started: asyncio.Event
-    ) -> None:
-        if kind != "startup":
-            await started.wait()
-        period_s = float(probe.get("periodSeconds") or 10)
-        began_s = record.started_at_ns / 1e9
-        await asyncio.sleep(max(0.0, began_s + (probe.get("initialDelaySeconds") or 0) - self._context.now()))
-        threshold = {True: probe.get("successThreshold") or 1, False: probe.get("failureThreshold") or 3}
-        current = self._verdict(record.id, kind)
-        last: bool | None = None
-        run = 0
+    async def _tick(self, probe: _Probe, period_s: float) -> None:
+        if self._adopted:
+            # An agent that starts must not probe all of its node's containers in one moment.
+            await asyncio.sleep(random.uniform(0, period_s))
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
         while True:
-            failure = await self._attempt(container, record, probe, ips)
-            good = failure is None
-            if failure is not None:
-                text = f"{kind.capitalize()} probe {failure}"
-                self._context.recorder.pod(pod, "Warning", "Unhealthy", text, field_path(pod, container["name"]))
-            run = run + 1 if good is last else 1
-            last = good
-            if run >= threshold[good] and current is not good:
-                current = good
-                self._set(record.id, kind, good)
-                if kind == "startup" and good:
-                    started.set()
-                    return
-                if not good and kind != "readiness":
-                    log.info("probe_failed", probe=kind, pod=pod["metadata"]["name"], container=container["name"])
-                    return
-            await asyncio.sleep(period_s)
+            probe.trigger.clear()
+            await self._probe(probe)
+            due_s = max(due_s + period_s, loop.time())
+            try:
+                async with asyncio.timeout_at(due_s):
+                    await probe.trigger.wait()
+                due_s = loop.time()
+            except TimeoutError:
+                continue
 
-    def _verdict(self, id_: str, kind: Kind) -> bool | None:
-        value: bool | None = getattr(self.verdicts.get(id_, Verdict()), _VERDICT_FIELD[kind])
-        return value
+    async def _probe(self, probe: _Probe) -> None:
+        """Probes the container if it is to be probed now, and draws the conclusion."""
+        found, record = container_of(self._pod, probe.name), self._observed.newest(probe.name)
+        if found is None or record is None or not record.running:
+            return
+        container, spec = found[0], found[0][f"{probe.kind}Probe"]
+        if probe.container_id != record.id:
+            probe.container_id, probe.last, probe.run, probe.held = record.id, None, 0, False
+        age_s = int(self._context.now()) - record.started_at_ns // 10**9
+        too_early = age_s < (spec.get("initialDelaySeconds") or 0)
+        if probe.held or too_early or self._has_started(container, record) is (probe.kind == "startup"):
+            return
+        result = await self._check(probe.kind, container, record, spec)
+        if result is None:
+            return
+        probe.run = probe.run + 1 if result.good is probe.last else 1
+        probe.last = result.good
+        threshold = spec.get("successThreshold") or 1 if result.good else spec.get("failureThreshold") or 3
+        if probe.run < threshold:
+            return
+        if probe.kind == "startup" or (probe.kind == "liveness" and not result.good):
+            probe.held = True
+        self._set(record.id, probe.kind, result.good)
+
+    async def _check(self, kind: Kind, container: Obj, record: Record, spec: Obj) -> Result | None:
+        """What a probe found, told in an event where users should know; None: nothing."""
+        pod, path = self._pod, field_path(self._pod, container["name"])
+        ips = self._context.host_ips if pod["spec"].get("hostNetwork") else self._observed.ips
+        fault: checks.Errored | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                result = await checks.run(self._context, container, record.id, spec, ips)
+                break
+            except checks.Errored as e:
+                fault = e
+        else:
+            text = f"{kind.capitalize()} probe errored and resulted in unknown state: {fault}"
+            self._context.recorder.pod(pod, "Warning", "Unhealthy", text, path)
+            return None
+        if result.warning:
+            self._context.recorder.pod(pod, "Warning", "ProbeWarning", f"{kind.capitalize()} probe warning: {result.text}", path)
+        elif not result.good:
+            self._context.recorder.pod(pod, "Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {result.text}", path)
+        return result
+
+    def _has_started(self, container: Obj, record: Record) -> bool:
+        return container.get("startupProbe") is None or self._verdict(record.id).started is True
+
+    def _verdict(self, id_: str) -> Verdict:
+        return self.verdicts.get(id_, Verdict())
 
     def _set(self, id_: str, kind: Kind, value: bool) -> None:
-        self.verdicts[id_] = replace(self.verdicts.get(id_, Verdict()), **{_VERDICT_FIELD[kind]: value})
-        self._changed()
-
-    async def _attempt(self, container: Obj, record: Record, probe: Obj, ips: Sequence[str]) -> str | None:
-        """None for a success, else `failed: ...` or `errored: ...` as the event says it."""
-        timeout_s = float(probe.get("timeoutSeconds") or 1)
-        ip = ips[0] if ips else ""
-        try:
-            if exec_ := probe.get("exec"):
-                return await self._exec(record, exec_.get("command") or (), timeout_s)
-            if self._context.options.simulated:
-                return None  # nothing listens in a simulated pod
-            if get := probe.get("httpGet"):
-                return await _http(get, container, get.get("host") or ip, timeout_s)
-            if (tcp := probe.get("tcpSocket")) is not None:
-                return await _tcp(tcp.get("host") or ip, hooks.port_of(tcp["port"], container), timeout_s)
-            if (grpc := probe.get("grpc")) is not None:
-                return await _grpc(ip, grpc["port"], grpc.get("service") or "", timeout_s)
-        except hooks.HookFault as e:
-            return f"errored: {e}"
-        return None
-
-    async def _exec(self, record: Record, command: Sequence[str], timeout_s: float) -> str | None:
-        try:
-            result = await self._context.runtime.exec_sync(record.id, tuple(command), timeout_s)
-        except TimeoutError:
-            return f"failed: command timed out: {shlex.join(command)!r} timed out after {timeout_s:g}s"
-        except RuntimeFault as e:
-            return f"errored: {e}"
-        if result.exit_code == 0:
-            return None
-        return f"failed: {_shown(result.stdout + result.stderr)}"
-
-
-def _shown(text: bytes) -> str:
-    return text[:MAX_MESSAGE].decode(errors="replace")
-
-
-async def _http(get: Obj, container: Obj, host: str, timeout_s: float) -> str | None:
-    port = hooks.port_of(get["port"], container)
-    scheme, path = get.get("scheme") or "HTTP", get.get("path") or "/"
-    headers = {h["name"]: h.get("value", "") for h in get.get("httpHeaders") or ()}
-    name = f"[{host}]" if ":" in host else host
-    url = f'Get "{scheme.lower()}://{name}:{port}{path if path.startswith("/") else "/" + path}"'
-    try:
-        status, _ = await requests.get(host, port, path, scheme, headers, timeout_s)
-    except TimeoutError:
-        return f"failed: {url}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-    except OSError as e:
-        return f"failed: {url}: {_dial(name, port, e)}"
-    except requests.Malformed as e:
-        return f"failed: {url}: {e}"
-    return None if 200 <= status < 400 else f"failed: HTTP probe failed with statuscode: {status}"
-
-
-async def _tcp(host: str, port: int, timeout_s: float) -> str | None:
-    try:
-        await requests.connect(host, port, timeout_s)
-    except TimeoutError:
-        return f"failed: dial tcp {host}:{port}: i/o timeout"
-    except OSError as e:
-        return f"failed: {_dial(host, port, e)}"
-    return None
-
-
-def _dial(host: str, port: int, error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return f"dial tcp {host}:{port}: connect: connection refused"
-    return f"dial tcp {host}:{port}: {(error.strerror or str(error)).lower()}"
-
-
-async def _grpc(host: str, port: int, service: str, timeout_s: float) -> str | None:
-    import grpc.aio  # only few pods have such a probe
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    name = f"[{host}]" if ":" in host else host
-    async with grpc.aio.insecure_channel(f"{name}:{port}", [("grpc.primary_user_agent", requests.USER_AGENT)]) as channel:
-        try:
-            stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
-        except grpc.aio.AioRpcError as e:
-            if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return f"failed: timeout: health rpc did not complete within {timeout_s:g}s"
-            if e.code() is grpc.StatusCode.UNAVAILABLE:
-                return f'failed: timeout: failed to connect service "{name}:{port}" within {timeout_s:g}s: {e.details()}'
-            return f"failed: error: health rpc probe failed: {e.details()}"
-    if answer.status == health_pb2.HealthCheckResponse.SERVING:
-        return None
-    state = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    return f'failed: service unhealthy (responded with "{state}")'
+        before = self._verdict(id_)
+        after = replace(before, **{_VERDICT_FIELD[kind]: value})
+        if after != before:
+            log.debug("probe_verdict", probe=kind, pod=self._pod["metadata"]["name"], container_id=id_, good=value)
+            self.verdicts[id_] = after
+            self._changed()

@@ -84,10 +84,12 @@ class PodWorker:
     def _trust_reported_verdicts(self) -> None:
         """A container that was ready before this agent started stays so until a probe says otherwise."""
         status = self.pod.get("status") or {}
+        verdicts = {}
         for entry in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
             id_ = entry.get("containerID", "").rpartition("//")[2]
             if id_ in self.records:
-                self.probers.verdicts[id_] = Verdict(entry.get("started") or None, None, entry.get("ready") or None)
+                verdicts[id_] = Verdict(entry.get("started") or None, None, entry.get("ready") or None)
+        self.probers.adopt(verdicts)
 
     def changed(self, pod: Obj) -> None:
         """The API's pod changed: wakes where something that the agent acts on did."""

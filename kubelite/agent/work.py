@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from kubelite.agent import containers, faults, hooks, resources
+from kubelite.agent import containers, faults, hooks, podstate, resources
 from kubelite.agent.events import field_path
 from kubelite.agent.faults import ConfigFault, StartFault
 from kubelite.agent.observation import Record
@@ -100,7 +100,7 @@ class Work:
 
     async def stop(self) -> None:
         """Ends all work without undoing any: containers stay as they are."""
-        tasks = [*self._tasks.values(), *self._images.values(), *self._others, *self._chains]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks.values(), *self._images.values(), *self._others, *self._chains]
         tasks += [] if self._refresh is None else [self._refresh]
         for task in tasks:
             task.cancel()
@@ -110,10 +110,11 @@ class Work:
         task = asyncio.create_task(self._guarded(name, work), name=f"{name} of {self._worker.name}")
         self._tasks[name] = task
 
-    def _also(self, work: Coroutine[Any, Any, None]) -> None:
+    def _also(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(self._guarded("", work), name=f"extra work for {self._worker.name}")
         self._others.add(task)
         task.add_done_callback(self._others.discard)
+        return task
 
     async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -337,18 +338,19 @@ class Work:
         hook = (container.get("lifecycle") or {}).get("postStart")
         if hook is None:
             return
-        context, name = self._context, container["name"]
+        context, name, meta = self._context, container["name"], self.pod["metadata"]
         try:
-            await hooks.run(context.runtime, hook, container, id_, ips, HOOK_LIMIT_S)
+            await hooks.run(context.runtime, hook, container, id_, ips, HOOK_LIMIT_S, self._hook_fell_back)
         except hooks.HookFault as e:
             path = field_path(self.pod, name)
             context.recorder.pod(self.pod, "Warning", "FailedPostStartHook", "PostStartHook failed", path)
-            context.recorder.pod(self.pod, "Normal", "Killing", "FailedPostStartHook", path)
-            grace_s = self.pod["spec"].get("terminationGracePeriodSeconds", MINIMUM_GRACE_S)
-            with contextlib.suppress(NotFound):
-                await context.runtime.stop_container(id_, float(grace_s))
-            self._worker.look_at(id_)
-            raise StartFault("PostStartHookError", str(e), context.now()) from e
+            await self._end(name, id_, container, podstate.grace_of(self.pod, container, ""), "FailedPostStartHook")
+            where = f'Container "{name}" in Pod "{meta["name"]}_{meta["namespace"]}({meta["uid"]})"'
+            raise StartFault("PostStartHookError", f"{hooks.what(hook)} for {where} failed - error: {e}", context.now()) from e
+
+    def _hook_fell_back(self, address: str) -> None:
+        text = f"request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"
+        self._context.recorder.pod(self.pod, "Warning", "LifecycleHTTPFallback", text)
 
     async def _prune(self, name: str) -> None:
         """Of a container that was restarted only the last ended one is kept, with its log."""
@@ -387,32 +389,43 @@ class Work:
     # Killing.
 
     async def _kill(self, kill: Kill) -> None:
-        context, record = self._context, kill.record
-        found = container_of(self.pod, record.name)
-        context.recorder.pod(self.pod, "Normal", "Killing", kill.message, field_path(self.pod, record.name))
-        ends_at_s = context.now() + kill.grace_s
-        hook = ((found[0].get("lifecycle") or {}) if found else {}).get("preStop")
-        self._stopping.add(record.id)
+        found = container_of(self.pod, kill.record.name)
+        await self._end(kill.record.name, kill.record.id, found and found[0], kill.grace_s, kill.message, kill.after)
+
+    async def _end(
+        self, name: str, id_: str, container: Obj | None, grace_s: float, message: str, after: frozenset[str] = frozenset()
+    ) -> None:
+        """Ends a container: its preStop hook, then its stop signal once all of `after` have ended, then force after the grace."""
+        context = self._context
+        context.recorder.pod(self.pod, "Normal", "Killing", message, field_path(self.pod, name))
+        ends_at_s = context.now() + grace_s
+        hook = ((container or {}).get("lifecycle") or {}).get("preStop")
+        self._stopping.add(id_)
         try:
-            if hook is not None and found is not None and kill.grace_s > 0:
-                await self._pre_stop(hook, found[0], record.id, kill.grace_s)
-            await self._wait_ended(kill.after, ends_at_s)
+            if hook is not None and container is not None and grace_s > 0:
+                await self._pre_stop(hook, container, id_, grace_s)
+            await self._wait_ended(after, ends_at_s)
             remaining_s = max(ends_at_s - context.now(), float(MINIMUM_GRACE_S))
             with contextlib.suppress(NotFound):
-                await context.runtime.stop_container(record.id, remaining_s)
+                await context.runtime.stop_container(id_, remaining_s)
         finally:
-            self._stopping.discard(record.id)
-            self._worker.look_at(record.id)
+            self._stopping.discard(id_)
+            self._worker.look_at(id_)
 
     async def _pre_stop(self, hook: Obj, container: Obj, id_: str, grace_s: float) -> None:
         ips = self._context.host_ips if self.pod["spec"].get("hostNetwork") else self._worker.observed.ips
-        try:
-            async with asyncio.timeout(grace_s):
-                await hooks.run(self._context.runtime, hook, container, id_, ips, grace_s)
-        except (hooks.HookFault, TimeoutError) as e:
-            log.info("pre_stop_failed", pod=self._worker.name, container=container["name"], error=str(e) or "too long")
-            path = field_path(self.pod, container["name"])
-            self._context.recorder.pod(self.pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
+
+        async def run() -> None:
+            try:
+                await hooks.run(self._context.runtime, hook, container, id_, ips, HOOK_LIMIT_S, self._hook_fell_back)
+            except hooks.HookFault as e:
+                log.info("pre_stop_failed", pod=self._worker.name, container=container["name"], error=str(e))
+                path = field_path(self.pod, container["name"])
+                self._context.recorder.pod(self.pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
+
+        # One that takes longer than the grace goes on while its container is stopped, and ends with it.
+        running = self._also(run())
+        await asyncio.wait([running], timeout=grace_s)
 
     async def _wait_ended(self, names: frozenset[str], until_s: float) -> None:
         """Returns once none of the named containers runs, or at `until_s`."""

@@ -300,8 +300,8 @@ class Backend:
             raise
         except RuntimeFault as e:
             if "invalid reference format" in str(e):
-                raise InvalidImageName(str(e)) from e
-            raise ImagePullFault(str(e)) from e
+                raise InvalidImageName(str(e), e.code) from e
+            raise ImagePullFault(str(e), e.code) from e
         return str(answer.image_ref)
 
     async def image_status(self, reference: str) -> to.Image | None:

@@ -47,10 +47,11 @@ async def answer(call: Awaitable[T], socket: str = "") -> T:
 
 def fault(e: Any, socket: str = "") -> RuntimeFault:
     code, details = e.code(), e.details() or ""
+    name = "".join(word.capitalize() for word in code.name.split("_"))
     if code == grpc.StatusCode.NOT_FOUND:
-        return NotFound(details)
+        return NotFound(details, name)
     if code == grpc.StatusCode.UNAVAILABLE:
-        return Unreachable(f"containerd at {socket} does not answer: {details}")
+        return Unreachable(f"containerd at {socket} does not answer: {details}", name)
     if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-        return Unreachable(f"containerd did not answer in time: {details}")
-    return RuntimeFault(details or str(code))
+        return Unreachable(f"containerd did not answer in time: {details}", name)
+    return RuntimeFault(details or str(code), name)

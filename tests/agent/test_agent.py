@@ -220,6 +220,31 @@ async def test_a_hook_runs_before_a_container_is_stopped(cluster: Cluster) -> No
     await cluster.until(told, "the hook's failure")
 
 
+@pytest.mark.slow
+async def test_a_hook_that_outlasts_the_grace_does_not_hold_its_container(cluster: Cluster) -> None:
+    hook = {"preStop": {"exec": {"command": ["sleep", "1000"]}}}
+    await cluster.run_pod(container(lifecycle=hook), terminationGracePeriodSeconds=1)
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.client.delete("pods", "web", "default")
+    await cluster.until_gone()
+    assert "FailedPreStopHook" not in await cluster.reasons()
+
+
+async def test_a_container_whose_post_start_hook_fails_is_ended_and_says_what_the_hook_said(cluster: Cluster) -> None:
+    hook = {"postStart": {"exec": {"command": ["sh", "-c", "echo out; exit 3"]}}}
+    await cluster.run_pod(container(lifecycle=hook))
+    pod = await cluster.until_pod(lambda p: status_of(p)["state"]["waiting"]["reason"] == "PostStartHookError")
+    where = f'Container "c" in Pod "web_default({pod["metadata"]["uid"]})"'
+    what = "Exec lifecycle hook ([sh -c echo out; exit 3])"
+    error = "command 'sh -c echo out; exit 3' exited with 3: , message: \"out\\n\""
+    assert status_of(pod)["state"]["waiting"]["message"] == f"{what} for {where} failed - error: {error}"
+
+    async def told() -> bool:
+        return {"FailedPostStartHook", "Killing"} <= set(await cluster.reasons())
+
+    await cluster.until(told, "the hook's failure")
+
+
 async def test_a_sandbox_that_cannot_be_made_is_tried_again(cluster: Cluster) -> None:
     cluster.runtime.set(faults={"run_sandbox": "no network"})
     await cluster.run_pod()
