@@ -248,6 +248,8 @@ class RegistryAuth:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStats:
+    """What a running container uses. `filesystem_used_bytes` is its writable layer's, 0 where the runtime can't tell it."""
+
     container_id: str
     timestamp_ns: int
     cpu_usage_core_ns: int

@@ -58,10 +58,9 @@ def claim_of(pod: Obj) -> Claim:
 
 
 def check(context: Context, pod: Obj, others: Sequence[Claim]) -> tuple[str, str] | None:
-    """Why the pod is refused, as its status' reason and message; None: it is taken. `others` are the claims of the node's other
-    pods."""
+    """Why the pod is refused: reason and message; None: it is taken. `others` are the claims of the node's other pods."""
     own = claim_of(pod)
-    refusal = (
+    return (
         _os(pod)
         or _apparmor(pod)
         or _sysctls(context, pod)
@@ -69,7 +68,6 @@ def check(context: Context, pod: Obj, others: Sequence[Claim]) -> tuple[str, str
         or _selector(context, pod)
         or _ports(own, others)
     )
-    return None if refusal is None else (refusal[0], f"Pod was rejected: {refusal[1]}")
 
 
 def _os(pod: Obj) -> tuple[str, str] | None:

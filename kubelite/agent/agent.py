@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from kubelite import __version__
-from kubelite.agent import housekeeping, machine, node
+from kubelite.agent import eviction, housekeeping, machine, node
 from kubelite.agent.cgroups import Cgroups
 from kubelite.agent.context import Context, Options
 from kubelite.agent.events import Recorder
@@ -119,6 +119,7 @@ class Agent:
                 group.create_task(self._heartbeats(), name="heartbeats")
                 if not self.options.simulated:
                     group.create_task(housekeeping.run(self.context, self.pods), name="housekeeping")
+                    group.create_task(eviction.run(self.context, self.pods), name="eviction")
                 await self._sessions()
             finally:
                 self._group = None

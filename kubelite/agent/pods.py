@@ -88,7 +88,7 @@ class Pods:
                 self._context, pod, [w.claim for w in self._workers.values() if w.active and w is not worker]
             )
             if refusal is not None:
-                worker.end(*refusal)
+                worker.refuse(*refusal)
         assert self._group is not None
         task = self._group.create_task(worker.run(), name=f"pod {worker.name}")
         self._tasks[uid] = task

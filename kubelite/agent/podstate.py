@@ -54,6 +54,17 @@ class Waiting:
     retry_at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a pod ends as Failed though nobody deleted it. `grace_s` is set where it must be quicker than the pod asks for;
+    `refused`: the node never took it."""
+
+    reason: str
+    message: str
+    grace_s: float | None = None
+    refused: bool = False
+
+
 @dataclass(slots=True)
 class Memory:
     """What the agent knows beyond the runtime: `verdicts` by container id; the rest by container name."""
@@ -63,8 +74,8 @@ class Memory:
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     #: Containers (and SANDBOX) with a start or a stop under way.
     busy: frozenset[str] = frozenset()
-    #: Set once the pod must end though nobody deleted it (evicted, deadline): reason and message of its status.
-    ended: tuple[str, str] | None = None
+    #: Set once the pod must end though nobody deleted it.
+    ending: Ending | None = None
     started_at_s: float = 0.0
     #: The resources that running containers have, by container id, as their specs gave them.
     applied: Mapping[str, Obj] = field(default_factory=dict)
@@ -108,8 +119,8 @@ class Decision:
     terminating: bool = False
     #: Nothing runs and nothing ever will: volumes and sandboxes may go, a deleted pod may be removed.
     finished: bool = False
-    #: The pod outlived its deadline: to be remembered as `Memory.ended`.
-    ended: tuple[str, str] | None = None
+    #: The pod outlived its deadline: to be remembered as `Memory.ending`.
+    ending: Ending | None = None
     #: When to decide again though nothing happens.
     wake_at_s: float | None = None
 
@@ -117,15 +128,15 @@ class Decision:
 def decide(pod: Obj, observed: Observed, memory: Memory, now_s: float) -> Decision:
     spec = pod["spec"]
     deadline_s = spec.get("activeDeadlineSeconds")
-    ended = memory.ended
+    ending = memory.ending
     wake_at_s: float | None = None
-    if deadline_s is not None and ended is None and not memory.terminal and memory.started_at_s:
+    if deadline_s is not None and ending is None and not memory.terminal and memory.started_at_s:
         if now_s >= memory.started_at_s + deadline_s:
-            ended = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+            ending = Ending("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         else:
             wake_at_s = memory.started_at_s + deadline_s
-    if "deletionTimestamp" in pod["metadata"] or ended is not None or memory.terminal:
-        return _terminate(pod, observed, memory, ended)
+    if "deletionTimestamp" in pod["metadata"] or ending is not None or memory.terminal:
+        return _terminate(pod, observed, memory, ending)
     if SANDBOX in memory.busy:
         return Decision(wake_at_s=wake_at_s)
     return _Progress(pod, observed, memory, now_s, wake_at_s).decide()
@@ -382,7 +393,7 @@ class _Progress:
         self.wake_at_s = at_s if self.wake_at_s is None else min(self.wake_at_s, at_s)
 
 
-def _terminate(pod: Obj, observed: Observed, memory: Memory, ended: tuple[str, str] | None) -> Decision:
+def _terminate(pod: Obj, observed: Observed, memory: Memory, ending: Ending | None) -> Decision:
     """Ends everything: regular containers at once, sidecars in reverse order once those have ended, then the sandboxes."""
     running = observed.may_run()
     names = {record.name for record in running}
@@ -397,6 +408,8 @@ def _terminate(pod: Obj, observed: Observed, memory: Memory, ended: tuple[str, s
             later = sidecars[sidecars.index(record.name) + 1 :]
             after = frozenset(n for n in names if n not in sidecars or n in later)
         grace_s = grace_of(pod, containers.get(record.name), "")
+        if ending is not None and ending.grace_s is not None:
+            grace_s = min(grace_s, ending.grace_s)
         kills.append(Kill(record, grace_s, f"Stopping container {record.name}", "", after))
     sandboxes: tuple[str, ...] = ()
     if not running and not memory.busy:
@@ -406,7 +419,7 @@ def _terminate(pod: Obj, observed: Observed, memory: Memory, ended: tuple[str, s
         stop_sandboxes=sandboxes,
         terminating=True,
         finished=not running and not memory.busy and not sandboxes,
-        ended=ended,
+        ending=ending,
     )
 
 

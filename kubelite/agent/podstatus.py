@@ -16,7 +16,6 @@ from kubelite.meta import times
 from kubelite.meta.types import Obj
 from runtimes.interface import ContainerState
 
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 TERMINAL = ("Succeeded", "Failed")
 UNKNOWN_REASON = "ContainerStatusUnknown"
 
@@ -30,8 +29,17 @@ class Place:
 
 
 def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, previous: Obj, place: Place, now_s: float) -> Obj:
-    """The whole PodStatus. `previous` is what was reported last, or the API's where this agent has reported nothing yet."""
+    """The whole PodStatus, but for conditions of others. `previous` is what was reported last, or the API's where this agent has
+    reported nothing yet."""
     spec = pod["spec"]
+    ending = memory.ending or decision.ending
+    status: Obj = {
+        "observedGeneration": pod["metadata"].get("generation", 0),
+        "qosClass": resources.qos_class(pod),
+        "startTime": times.format_time(memory.started_at_s or now_s),
+    }
+    if ending is not None and ending.refused:
+        return {**status, "phase": "Failed", "reason": ending.reason, "message": ending.message, "conditions": []}
     statuses = {
         role: _container_statuses(pod, role, observed, memory, decision, previous, place)
         for role in ("init", "regular", "ephemeral")
@@ -41,10 +49,8 @@ def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, 
             _close(statuses[kind], pod, kind, observed)
     by_name = {s["name"]: s for kind in ("init", "regular") for s in statuses[kind]}
     phase = _phase(pod, by_name, decision.terminating or memory.terminal, observed)
-    status: Obj = {"observedGeneration": pod["metadata"].get("generation", 0)}
     before = previous.get("phase") or "Pending"
-    ended = memory.ended or decision.ended
-    if ended is not None or (decision.finished and phase not in TERMINAL):
+    if ending is not None or (decision.finished and phase not in TERMINAL):
         phase = "Failed"
     if before in TERMINAL:
         phase = before
@@ -52,13 +58,11 @@ def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, 
     if phase in TERMINAL and observed.may_run():
         # Who sees a pod ended may start another in its place: not before nothing of this one runs.
         reported = before
-    if reported == phase and ended is not None:
-        status["reason"], status["message"] = ended
+    if reported == phase and ending is not None:
+        status["reason"], status["message"] = ending.reason, ending.message
     elif reported == before:
         status.update({key: previous[key] for key in ("reason", "message") if previous.get(key)})
     status["phase"] = reported
-    status["qosClass"] = resources.qos_class(pod)
-    status["startTime"] = times.format_time(memory.started_at_s or now_s)
     _addresses(status, spec, observed, place)
     status["containerStatuses"] = statuses["regular"]
     if statuses["init"]:
@@ -294,15 +298,13 @@ class _Ended:
 def _conditions(pod: Obj, statuses: dict[str, Obj], phase: str, observed: Observed, previous: Obj, now_s: float) -> list[Obj]:
     generation = pod["metadata"].get("generation", 0)
     current = pod.get("status", {}).get("conditions") or []
-    found = [c for c in current if c["type"] not in OWN_CONDITIONS]
     reported = previous.get("conditions") or ()
-    known = {c["type"] for c in found}
-    found += [c for c in reported if c["type"] == "DisruptionTarget" and c["type"] not in known]
+    found: list[Obj] = []
     containers_ready = _containers_ready(pod, statuses, phase)
     made = [
         ("PodReadyToStartContainers", (observed.active is not None, "", "")),
         ("Initialized", _initialized(pod, statuses, phase)),
-        ("Ready", _ready(pod, containers_ready, found)),
+        ("Ready", _ready(pod, containers_ready, current)),
         ("ContainersReady", containers_ready),
         ("PodScheduled", (True, "", "")),
     ]

@@ -17,7 +17,7 @@ from kubelite.agent import admission, messages, podstate, podstatus
 from kubelite.agent.context import Context
 from kubelite.agent.events import field_path
 from kubelite.agent.observation import RESOURCES_ANNOTATION, Observed, Record, record_of
-from kubelite.agent.podstate import Backoff, Decision, Memory, Verdict
+from kubelite.agent.podstate import Backoff, Decision, Ending, Memory, Verdict
 from kubelite.agent.podstatus import TERMINAL, Place
 from kubelite.agent.probes import Probers
 from kubelite.agent.work import Work
@@ -28,6 +28,7 @@ from runtimes.interface import Container, NotFound, RuntimeEvent, RuntimeFault, 
 log = structlog.get_logger()
 
 FAULT_RETRY_S = 5.0
+EVICTION_GRACE_S = 1.0
 
 
 class PodWorker:
@@ -79,6 +80,9 @@ class PodWorker:
                 self.work.backoffs[record.name] = Backoff(record.backoff_s, record.created_at_ns / 1e9, record.hash)
         self._dirty |= {*self.sandboxes, *self.records}
         self._trust_reported_verdicts()
+        if self.active and "deletionTimestamp" not in self.pod["metadata"]:
+            # What the pod reads may have changed while no agent ran, and its tokens must not run out.
+            self.work.refresh_volumes(first=True)
         self.wake()
 
     def _trust_reported_verdicts(self) -> None:
@@ -155,6 +159,18 @@ class PodWorker:
         self._dirty.add(id_)
         self.wake()
 
+    def refuse(self, reason: str, message: str) -> None:
+        """The node does not take the pod: it ends as Failed before anything of it began."""
+        self.context.recorder.pod(self.pod, "Warning", reason, message)
+        self.memory.ending = Ending(reason, f"Pod was rejected: {message}", refused=True)
+
+    def evict(self, message: str) -> None:
+        """Ends the pod as Failed, quickly: it takes more of its node than it may."""
+        self.context.recorder.pod(self.pod, "Warning", "Evicted", message)
+        self.memory.ending = Ending("Evicted", message, grace_s=EVICTION_GRACE_S)
+        self.work.hurry(EVICTION_GRACE_S)
+        self.wake()
+
     # The loop.
 
     async def run(self) -> None:
@@ -176,7 +192,7 @@ class PodWorker:
     @property
     def active(self) -> bool:
         """Whether the pod uses, or will use, the node's resources."""
-        return not self.memory.terminal and self.memory.ended is None
+        return not self.memory.terminal and self.memory.ending is None
 
     @property
     def name(self) -> str:
@@ -200,8 +216,9 @@ class PodWorker:
         memory.busy = self.work.busy
         memory.applied = self.work.applied
         decision = podstate.decide(self.pod, self.observed, memory, self.context.now())
-        if decision.ended is not None:
-            self._end(decision.ended)
+        if decision.ending is not None and memory.ending is None:
+            self.memory.ending = decision.ending
+            self.context.recorder.pod(self.pod, "Normal", decision.ending.reason, decision.ending.message)
         self.probers.update(self.pod, self.observed, decision.terminating)
         self._tell_holds(decision)
         self.holding = frozenset(decision.holds)
@@ -243,17 +260,6 @@ class PodWorker:
                 record = replace(record, message=message)
         self.records[id_] = record
 
-    def _end(self, why: tuple[str, str]) -> None:
-        if self.memory.ended is None:
-            self.memory.ended = why
-            self.context.recorder.pod(self.pod, "Normal", why[0], why[1])
-
-    def end(self, reason: str, message: str) -> None:
-        """Ends the pod as Failed for a reason of the node's (it was rejected or evicted)."""
-        self.memory.ended = (reason, message)
-        self.context.recorder.pod(self.pod, "Warning", reason, message)
-        self.wake()
-
     def _tell_holds(self, decision: Decision) -> None:
         meta = self.pod["metadata"]
         for name in decision.holds:
@@ -294,7 +300,7 @@ class PodWorker:
 def _acted_on(pod: Obj) -> tuple[object, ...]:
     """What of a pod the agent acts on, and what of its status it takes over: the rest of its status is the agent's own."""
     meta = pod["metadata"]
-    theirs = [c for c in (pod.get("status") or {}).get("conditions") or () if c["type"] not in podstatus.OWN_CONDITIONS]
+    theirs = [c for c in (pod.get("status") or {}).get("conditions") or () if c["type"] not in pods.NODE_CONDITIONS]
     return (
         meta.get("generation"),
         meta.get("deletionTimestamp"),

@@ -7,7 +7,7 @@ is woken and decides again. Nothing here decides anything.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ class Work:
         self._starting: dict[str, Start] = {}
         self._images: dict[str, asyncio.Task[Image]] = {}
         self._volumes: dict[str, Prepared] | None = None
+        #: Whether the pod has begun, so that its volumes are kept up to date.
+        self._has_volumes = False
         self._refresh: asyncio.Task[None] | None = None
         self._retries: dict[str, float] = {}
         self._failures: dict[str, float] = {}
@@ -64,6 +66,11 @@ class Work:
     @property
     def busy(self) -> frozenset[str]:
         return frozenset((*self._tasks, *self._starting))
+
+    @property
+    def volumes(self) -> Mapping[str, Prepared]:
+        """The volumes that are there, by name."""
+        return self._volumes or {}
 
     @property
     def waiting_names(self) -> set[str]:
@@ -198,7 +205,8 @@ class Work:
 
     def refresh_volumes(self, first: bool = False) -> None:
         """Makes the volumes, or brings them up to date; at most one such run at a time and one after it."""
-        if (self._volumes is None and not first) or self._cleaned:
+        self._has_volumes = self._has_volumes or first
+        if not self._has_volumes or self._cleaned:
             return
         before = self._refresh
         if before is not None and not before.done() and first:

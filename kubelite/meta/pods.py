@@ -8,6 +8,17 @@ from typing import Any
 
 from kubelite.meta.types import Obj
 
+#: The conditions of a pod that its node alone sets.
+#: Source: pkg/kubelet/types/pod_status.go PodConditionsByKubelet.
+NODE_CONDITIONS = (
+    "PodScheduled",
+    "Ready",
+    "Initialized",
+    "ContainersReady",
+    "PodReadyToStartContainers",
+    "PodResizePending",
+    "PodResizeInProgress",
+)
 #: Volume sources whose secret is named under `secretRef.name`.
 _SECRET_REF_VOLUMES = ("cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos")
 

@@ -14,7 +14,7 @@ import structlog
 
 from kubelite.client.contract import Client
 from kubelite.client.events import EventRecorder, EventType
-from kubelite.meta import times
+from kubelite.meta import pods, times
 from kubelite.meta.errors import AlreadyExists, ApiError, Forbidden, Invalid, NotFound
 from kubelite.meta.types import Obj
 from kubelite.nodes.desired import Desired
@@ -220,14 +220,17 @@ class Reports:
 
 
 def status_patch(current: Obj, wanted: Obj) -> Obj:
-    """The strategic merge patch that makes a pod's status the wanted one: what differs; conditions of others are left alone."""
+    """The strategic merge patch that makes a pod's status the wanted one: what differs. Conditions of others are left alone; the
+    node's own go when it no longer reports them."""
     patch: Obj = {}
     for key, value in wanted.items():
         if key == "conditions":
             olds = {c["type"]: c for c in current.get("conditions") or ()}
-            changed = [c for c in value if not _same(olds.get(c["type"], {}), c)]
+            changed = [_explicit(olds.get(c["type"], {}), c) for c in value if not _same(olds.get(c["type"], {}), c)]
+            gone = {kind for kind in olds if kind in pods.NODE_CONDITIONS} - {c["type"] for c in value}
+            changed += [{"$patch": "delete", "type": kind} for kind in olds if kind in gone]
             if changed:
-                patch[key] = [_explicit(olds.get(c["type"], {}), c) for c in changed]
+                patch[key] = changed
         elif not _same(current.get(key), value):
             patch[key] = [{"$patch": "replace"}, *value] if key in ("podIPs", "hostIPs") and current.get(key) else value
     for key in ("reason", "message", "nominatedNodeName"):

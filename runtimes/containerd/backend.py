@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -245,7 +246,10 @@ class Backend:
 
     async def container_stats(self) -> Sequence[to.ContainerStats]:
         answer = await self._call(self._runtime.ListContainerStats(cri.ListContainerStatsRequest(), timeout=_QUICK_S))
-        return [conversion.stats(item) for item in answer.stats]
+        found = [conversion.stats(item) for item in answer.stats]
+        if self.daemon is not None and await asyncio.to_thread(self.daemon.copies_images):
+            return [replace(stats, filesystem_used_bytes=0) for stats in found]
+        return found
 
     # commands and ports
 

@@ -143,6 +143,10 @@ class Daemon:
         self._config.write_text(text)
         return changed
 
+    def copies_images(self) -> bool:
+        """Whether each container has a copy of its image, which its writable layer can't be told from."""
+        return self._snapshotter() == "native"
+
     def _snapshotter(self) -> str:
         """Chosen once for a state directory: images unpacked for one are not there for the other."""
         chosen = self.state_dir / "snapshotter"

@@ -8,6 +8,7 @@ line and ends with 3; anything else runs until it is stopped. Settings (`Backend
 `missing_images`  substrings of references that cannot be pulled
 `pod_cidr`      where sandboxes' addresses come from (default 10.88.0.0/16; `use_pod_cidr` changes it later)
 `logs`          whether log files are written (default True)
+`layer_bytes`   what each container's writable layer takes up (default 0)
 `ports`         ports on which every sandbox listens; what is written to one comes back
 
 The simulation knows its clock only through the event loop, so that tests may fake time.
@@ -232,6 +233,7 @@ class Backend:
                 memory_working_set_bytes=8 << 20,
                 memory_rss_bytes=6 << 20,
                 memory_usage_bytes=10 << 20,
+                filesystem_used_bytes=self._settings.get("layer_bytes", 0),
             )
             for container_id, container in self._containers.items()
             if container.state == ContainerState.RUNNING

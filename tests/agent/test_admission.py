@@ -31,7 +31,7 @@ def test_a_pod_that_fits_is_taken() -> None:
 
 
 def test_a_pod_that_does_not_fit_says_what_is_short() -> None:
-    text = "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000"
+    text = "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000"
     assert admission.check(context(cpu="2"), asking("1"), [Claim({"cpu": 1500})]) == ("OutOfcpu", text)
     refusal = admission.check(context(), pod(), [Claim({}), Claim({})])
     assert refusal is not None
@@ -51,7 +51,7 @@ def test_a_node_selector_is_checked_on_the_nodes_own_labels() -> None:
 def test_only_safe_and_allowed_sysctls_are_taken(name: str, allowed: bool) -> None:
     refusal = admission.check(context(), pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}), [])
     assert (refusal is None) == allowed
-    assert allowed or refusal == ("SysctlForbidden", f'Pod was rejected: forbidden sysctl: "{name}" not allowlisted')
+    assert allowed or refusal == ("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
 
 
 def test_a_profile_that_cannot_be_put_on_is_refused() -> None:

@@ -124,6 +124,24 @@ async def test_an_agent_that_starts_anew_restarts_nothing(cluster: Cluster) -> N
     assert len(await cluster.runtime.list_containers()) == 2
 
 
+async def test_an_agent_that_starts_anew_keeps_volumes_up_to_date(cluster: Cluster) -> None:
+    meta = {"name": "m", "namespace": "default"}
+    await cluster.client.create("configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"k": "old"}})
+    await cluster.run_pod(volumes=[{"name": "v", "configMap": {"name": "m"}}])
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    file = next((cluster.path / "node").glob(f"*/{pod['metadata']['uid']}/volumes/*/v/k"))
+    await cluster.stop_agent()
+    await cluster.client.patch("configmaps", "m", "default", {"data": {"k": "while away"}})
+    await cluster.start_agent()
+
+    async def reads(text: str) -> bool:
+        return file.read_text() == text
+
+    await cluster.until(lambda: reads("while away"), "what changed meanwhile")
+    await cluster.client.patch("configmaps", "m", "default", {"data": {"k": "new"}})
+    await cluster.until(lambda: reads("new"), "what changes now")
+
+
 async def test_a_pod_deleted_while_no_agent_ran_ends_when_one_starts(cluster: Cluster) -> None:
     await cluster.run_pod()
     await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")

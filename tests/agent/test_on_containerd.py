@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kubelite.agent import eviction
 from kubelite.meta.types import Obj
 from kubelite.rpc import node_pb2 as pb
 from runtimes import containerd
@@ -159,3 +160,27 @@ async def test_a_log_is_followed_until_the_container_ends(cluster: Cluster) -> N
     async with asyncio.timeout(30), contextlib.aclosing(chunks):
         assert b"".join([chunk async for chunk in chunks]) == b"got it\n"
     await stream.close()
+
+
+async def test_pods_that_take_too_much_of_the_disk_are_evicted(cluster: Cluster) -> None:
+    mount = {"volumeMounts": [{"name": "d", "mountPath": "/d"}]}
+    filling = container(f"dd if=/dev/zero of=/d/file bs=1M count=2; {FOREVER}", **mount)
+    await cluster.run_pod(filling, name="volume", volumes=[{"name": "d", "emptyDir": {"sizeLimit": "1Mi"}}])
+    limits = {"resources": {"limits": {"ephemeral-storage": "5Mi"}}}
+    await cluster.run_pod(container(f"dd if=/dev/zero of=/file bs=1M count=10; {FOREVER}", **limits), name="layer")
+
+    async def evicted() -> list[Obj]:
+        await eviction.check(cluster.agent.context, cluster.agent.pods)
+        pods = [await cluster.pod(name) for name in ("volume", "layer")]
+        return [pod for pod in pods if pod is not None and pod["status"].get("reason") == "Evicted"]
+
+    async def both() -> bool:
+        return len(await evicted()) == 2
+
+    await cluster.until(both, "both to be evicted")
+    messages = [pod["status"]["message"] for pod in await evicted()]
+    assert messages == [
+        'Usage of EmptyDir volume "d" exceeds the limit "1Mi". ',
+        "Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. ",
+    ]
+    assert all(pod["status"]["phase"] == "Failed" for pod in await evicted())

@@ -7,6 +7,7 @@ from kubelite.agent.podstate import (
     SANDBOX,
     Backoff,
     Decision,
+    Ending,
     Memory,
     Verdict,
     Waiting,
@@ -213,7 +214,7 @@ def test_the_active_deadline_wakes_and_then_ends_the_pod() -> None:
     memory = Memory(started_at_s=NOW_S - 30)
     assert decide(spec, observed(record("c")), memory, NOW_S).wake_at_s == NOW_S + 30
     late = decide(spec, observed(record("c")), memory, NOW_S + 30)
-    assert late.ended == ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+    assert late.ending == Ending("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
     assert kills(late) == ["c"]
 
 

@@ -330,6 +330,13 @@ def test_a_status_patch_leaves_others_conditions_and_takes_its_own_texts_back() 
     }
 
 
+def test_a_status_patch_takes_away_conditions_of_the_node_that_it_no_longer_reports() -> None:
+    current = {"conditions": [condition("theirs", "True"), condition("PodScheduled", "True"), condition("Ready", "True")]}
+    assert status_patch(current, {"conditions": [condition("Ready", "True")]}) == {
+        "conditions": [{"$patch": "delete", "type": "PodScheduled"}]
+    }
+
+
 def test_a_node_status_patch_takes_away_resources_that_are_gone() -> None:
     current = {"capacity": {"cpu": "1", "old": "1"}, "addresses": [{"type": "Hostname", "address": "a"}]}
     wanted = {"capacity": {"cpu": "2"}, "addresses": [{"type": "Hostname", "address": "b"}]}

@@ -36,11 +36,13 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A volume that containers can mount."""
+    """A volume that containers can mount. `managed`: it is the pod's own and goes with it; `ephemeral`: it then takes up the
+    node's disk."""
 
     path: Path
     readonly: bool = False
     managed: bool = False
+    ephemeral: bool = False
 
 
 class Volumes:
@@ -104,11 +106,11 @@ class Volumes:
             if group is not None:
                 files = {n: File(f.content, f.mode | 0o440, f.uid, group) for n, f in files.items()}
             atomic.write(path, files, -1 if group is None else group)
-            return Prepared(path, readonly=True, managed=True)
+            return Prepared(path, readonly=True, managed=True, ephemeral=not self._in_memory)
         if (source := volume.get("emptyDir")) is not None:
             path = self._path(pod, volume)
             _empty_dir(path, source, group)
-            return Prepared(path, managed=True)
+            return Prepared(path, managed=True, ephemeral=source.get("medium") != "Memory")
         if source := volume.get("hostPath"):
             return Prepared(_host_path(source["path"], source.get("type") or ""))
         if source := volume.get("persistentVolumeClaim"):
@@ -119,7 +121,7 @@ class Volumes:
         if not kind:  # a volume without a source is an empty directory
             path = self._path(pod, {**volume, "emptyDir": {}})
             _empty_dir(path, {}, group)
-            return Prepared(path, managed=True)
+            return Prepared(path, managed=True, ephemeral=True)
         raise ConfigFault(f"volumes of type {kind} are not supported on this node")
 
     def _path(self, pod: Obj, volume: Obj) -> Path:
