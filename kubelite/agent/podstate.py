@@ -20,6 +20,8 @@ INITIAL_BACKOFF_S = 10.0
 MAX_BACKOFF_S = 300.0
 #: A container that ran this long before it ended starts over with the initial delay.
 BACKOFF_RESET_S = 600.0
+#: How long a container's end is shown before its back-off is.
+SHOW_END_S = 1.0
 MINIMUM_GRACE_S = 2
 #: The key of the pod's sandbox among container names, which can't have a slash.
 SANDBOX = "/sandbox"
@@ -204,11 +206,7 @@ class _Progress:
             return self._all_ended(())
         running = [c for c in observed.containers if c.may_run]
         if running:
-            self.kills = [
-                Kill(c, MINIMUM_GRACE_S, "Pod sandbox changed, it will be killed and re-created.")
-                for c in running
-                if c.name not in memory.busy
-            ]
+            self.kills = list(_terminate(self.pod, observed, memory, None).kills)
             return self._done()
         waiting = memory.waiting.get(SANDBOX)
         if waiting is not None and waiting.retry_at_s > self.now_s:
@@ -308,18 +306,20 @@ class _Progress:
                 else:
                     self._start(container, "regular")
                 continue
-            alive = True
             verdict = self.memory.verdicts.get(record.id, Verdict())
             restarts = container.get("restartPolicy", self.spec.get("restartPolicy", "Always")) != "Never"
             again = ", will be restarted" if restarts else ""
             if record.hash and record.hash != hash_of(container):
                 self._kill(container, record, f"Container {name} definition changed, will be restarted")
+                restarts = True
             elif verdict.alive is False:
                 self._kill(container, record, f"Container {name} failed liveness probe{again}", "liveness")
             elif verdict.started is False and container.get("startupProbe") is not None:
                 self._kill(container, record, f"Container {name} failed startup probe{again}", "startup")
             else:
                 self._resize(container, record)
+                restarts = True
+            alive = alive or restarts
         return alive
 
     def _resize(self, container: Obj, record: Record) -> None:
@@ -367,6 +367,9 @@ class _Progress:
             backoff = None
         delay_s = backoff.delay_s if backoff else 0.0
         if delay_s and ended_at_s + delay_s > self.now_s:
+            if self.now_s < ended_at_s + SHOW_END_S:
+                self._wake(ended_at_s + SHOW_END_S)
+                return
             meta = self.pod["metadata"]
             self.holds[name] = Waiting(
                 "CrashLoopBackOff",
@@ -396,7 +399,7 @@ class _Progress:
 def _terminate(pod: Obj, observed: Observed, memory: Memory, ending: Ending | None) -> Decision:
     """Ends everything: regular containers at once, sidecars in reverse order once those have ended, then the sandboxes."""
     running = observed.may_run()
-    names = {record.name for record in running}
+    regular = {c["name"] for c in pod["spec"]["containers"]}
     sidecars = [c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
     containers = {c["name"]: c for c, _ in all_containers(pod)}
     kills = []
@@ -405,8 +408,8 @@ def _terminate(pod: Obj, observed: Observed, memory: Memory, ending: Ending | No
             continue
         after: frozenset[str] = frozenset()
         if record.name in sidecars:
-            later = sidecars[sidecars.index(record.name) + 1 :]
-            after = frozenset(n for n in names if n not in sidecars or n in later)
+            first = regular.union(sidecars[sidecars.index(record.name) + 1 :])
+            after = frozenset(other.name for other in running if other.name in first)
         grace_s = grace_of(pod, containers.get(record.name), "")
         if ending is not None and ending.grace_s is not None:
             grace_s = min(grace_s, ending.grace_s)

@@ -18,6 +18,8 @@ from runtimes.interface import ContainerState
 
 TERMINAL = ("Succeeded", "Failed")
 UNKNOWN_REASON = "ContainerStatusUnknown"
+#: The bytes that the termination messages of a pod's containers may have together, each an equal share.
+MESSAGES_LIMIT = 12 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,8 @@ def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, 
         role: _container_statuses(pod, role, observed, memory, decision, previous, place)
         for role in ("init", "regular", "ephemeral")
     }
-    for kind in ("init", "regular"):
-        if decision.finished:
-            _close(statuses[kind], pod, kind, observed)
+    if decision.finished:
+        _close(pod, statuses["init"], statuses["regular"])
     by_name = {s["name"]: s for kind in ("init", "regular") for s in statuses[kind]}
     phase = _phase(pod, by_name, decision.terminating or memory.terminal, observed)
     before = previous.get("phase") or "Pending"
@@ -101,6 +102,8 @@ def _one(
     name = container["name"]
     record = observed.newest(name)
     waiting = decision.holds.get(name) or memory.waiting.get(name)
+    if "deletionTimestamp" in pod["metadata"]:
+        waiting = None  # nothing is waited for any more
     default = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
     status: Obj = {
         "name": name,
@@ -116,10 +119,12 @@ def _one(
     else:
         status.update(restartCount=record.restarts, image=record.image, imageID=record.image_ref)
         status["containerID"] = f"{place.runtime}://{record.id}"
-        status["state"] = _state(record, old, place, default, name in memory.busy and _has_post_start(container))
+        hooking = name in memory.busy and bool((container.get("lifecycle") or {}).get("postStart"))
+        budget = MESSAGES_LIMIT // max(sum(1 for _ in all_containers(pod)), 1)
+        status["state"] = _state(record, old, place, default, budget, hooking)
         before = observed.previous(name)
         if before is not None and before.exited:
-            status["lastState"] = {"terminated": _terminated(before, place)}
+            status["lastState"] = {"terminated": _terminated(before, place, budget)}
         elif before is None and old is not None and old.get("containerID") == status["containerID"]:
             # The one before it has been removed; its end is still worth telling.
             status["lastState"] = old.get("lastState") or {}
@@ -161,19 +166,19 @@ def _lost(message: str) -> Obj:
     return {"exitCode": 137, "reason": UNKNOWN_REASON, "message": message, "startedAt": None, "finishedAt": None}
 
 
-def _state(record: Record, old: Obj | None, place: Place, default: str, hooking: bool) -> Obj:
+def _state(record: Record, old: Obj | None, place: Place, default: str, budget: int, hooking: bool) -> Obj:
     if record.state is ContainerState.RUNNING:
         if hooking:  # its postStart hook has not ended
             return {"waiting": {"reason": default}}
         return {"running": {"startedAt": _time(record.started_at_ns)}}
     if record.exited:
-        return {"terminated": _terminated(record, place)}
+        return {"terminated": _terminated(record, place, budget)}
     if record.state is ContainerState.UNKNOWN and old is not None and "running" in (old.get("state") or {}):
         return {"terminated": _lost("The container could not be located when the pod was terminated")}
     return {"waiting": {"reason": default}}
 
 
-def _terminated(record: Record, place: Place) -> Obj:
+def _terminated(record: Record, place: Place, budget: int) -> Obj:
     state: Obj = {
         "exitCode": record.exit_code,
         "reason": record.reason or ("Completed" if record.exit_code == 0 else "Error"),
@@ -182,7 +187,7 @@ def _terminated(record: Record, place: Place) -> Obj:
         "containerID": f"{place.runtime}://{record.id}",
     }
     if record.message:
-        state["message"] = record.message
+        state["message"] = record.message.encode()[:budget].decode(errors="ignore")
     return state
 
 
@@ -213,10 +218,6 @@ def _probed(status: Obj, container: Obj, role: Role, record: Record | None, memo
         status["ready"] = container.get("readinessProbe") is None or verdict.ready is True
 
 
-def _has_post_start(container: Obj) -> bool:
-    return bool((container.get("lifecycle") or {}).get("postStart"))
-
-
 def _mount_status(mount: Obj) -> Obj:
     status = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
@@ -224,20 +225,34 @@ def _mount_status(mount: Obj) -> Obj:
     return status
 
 
-def _close(statuses: list[Obj], pod: Obj, kind: str, observed: Observed) -> None:
-    """Nothing runs any more: what has no known end gets one, so that nobody waits for it."""
-    initialized = not pod["spec"].get("initContainers") or any(
-        observed.newest(c["name"]) is not None for c in pod["spec"]["containers"]
-    )
-    if kind == "regular" and not initialized:
-        return
-    started = [i for i, s in enumerate(statuses) if s.get("containerID") or s.get("lastState")]
-    for index, status in enumerate(statuses):
-        if "terminated" in status["state"]:
-            continue
-        if kind == "init" and not initialized and index > max(started, default=-1):
-            continue
+def _close(pod: Obj, init: list[Obj], regular: list[Obj]) -> None:
+    """Nothing runs any more: what has no known end gets one, so that nobody waits for it. Of init containers only those that may
+    have begun, of regular ones all once the pod was initialized."""
+    if _was_initialized(pod, init, regular):
+        for status in regular:
+            _lose(status)
+    begun = [index for index, status in enumerate(init) if _has_begun(status)]
+    for status in init[: max(begun, default=0) + 1]:
+        _lose(status)
+
+
+def _lose(status: Obj) -> None:
+    if "terminated" not in status["state"]:
         status["state"] = {"terminated": _lost("The container could not be located when the pod was terminated")}
+
+
+def _was_initialized(pod: Obj, init: list[Obj], regular: list[Obj]) -> bool:
+    if not init or any(_has_begun(status) for status in regular):
+        return True
+    last = init[-1]
+    if pod["spec"]["initContainers"][-1].get("restartPolicy") == "Always":
+        return "running" in last["state"] and bool(last.get("started"))
+    ends = (last["state"].get("terminated"), (last.get("lastState") or {}).get("terminated"))
+    return any(end is not None and end["exitCode"] == 0 for end in ends)
+
+
+def _has_begun(status: Obj) -> bool:
+    return "waiting" not in status["state"] or "terminated" in (status.get("lastState") or {})
 
 
 def _phase(pod: Obj, statuses: dict[str, Obj], terminal: bool, observed: Observed) -> str:

@@ -126,6 +126,8 @@ def test_the_first_restart_is_at_once_and_the_next_waits() -> None:
     assert first.starts[0].restarts == 1
     assert first.starts[0].backoff.delay_s == 10
     memory = Memory(backoffs={"c": first.starts[0].backoff})
+    ended = decide(pod(), observed(exited("c", 1, restarts=1)), memory, NOW_S)
+    assert (starts(ended), dict(ended.holds), ended.wake_at_s) == ([], {}, NOW_S + 1)
     second = decide(pod(), observed(exited("c", 1, restarts=1)), memory, NOW_S + 1)
     assert starts(second) == []
     assert second.holds["c"].reason == "CrashLoopBackOff"
@@ -160,6 +162,32 @@ def test_a_failed_liveness_probe_kills_with_the_probes_own_grace() -> None:
     assert decision.kills[0].message == "Container c failed liveness probe, will be restarted"
 
 
+def test_a_container_that_fails_its_probe_and_is_never_restarted_ends_its_pod_unless_another_runs() -> None:
+    failed = Memory(verdicts={"c-0": Verdict(alive=False)})
+    alone = decide(pod(container("c", livenessProbe=PROBE), restartPolicy="Never"), observed(record("c")), failed, NOW_S)
+    assert [k.message for k in alone.kills] == ["Stopping container c"]
+    assert alone.terminating
+    two = pod(container("c", livenessProbe=PROBE), container("other"), restartPolicy="Never")
+    beside = decide(two, observed(record("c"), record("other")), failed, NOW_S)
+    assert [k.message for k in beside.kills] == ["Container c failed liveness probe"]
+    assert not beside.terminating
+
+
+def test_sidecars_wait_for_the_regular_containers_and_for_no_others() -> None:
+    spec = pod(initContainers=[sidecar("s"), container("i")], ephemeralContainers=[container("debug")], deletion_grace_s=5)
+    during_init = decide(spec, observed(record("s"), record("i"), record("debug")), Memory(), NOW_S)
+    assert {k.record.name: k.after for k in during_init.kills} == {"s": frozenset(), "i": frozenset(), "debug": frozenset()}
+    running = decide(spec, observed(record("s"), record("debug"), record("c")), Memory(), NOW_S)
+    assert {k.record.name: k.after for k in running.kills}["s"] == frozenset({"c"})
+
+
+def test_an_evicted_pod_has_less_time_than_it_asks_for() -> None:
+    memory = Memory(ending=Ending("Evicted", "too much", grace_s=1))
+    decision = decide(pod(terminationGracePeriodSeconds=30), observed(record("c")), memory, NOW_S)
+    assert [k.grace_s for k in decision.kills] == [1]
+    assert decision.terminating
+
+
 def test_a_changed_image_restarts_the_container_whatever_the_policy() -> None:
     spec = pod(container("c", image="web:2"), restartPolicy="Never")
     decision = decide(spec, observed(record("c")), Memory(), NOW_S)
@@ -168,8 +196,8 @@ def test_a_changed_image_restarts_the_container_whatever_the_policy() -> None:
 
 def test_a_sandbox_that_died_ends_its_containers_before_a_new_one() -> None:
     dead = (sandbox(ready=False),)
-    ending = decide(pod(), observed(record("c"), sandboxes=dead), Memory(), NOW_S)
-    assert kills(ending) == ["c"]
+    ending = decide(pod(terminationGracePeriodSeconds=30), observed(record("c"), sandboxes=dead), Memory(), NOW_S)
+    assert [(k.record.name, k.grace_s, k.message) for k in ending.kills] == [("c", 30, "Stopping container c")]
     assert ending.create_sandbox is None
     remade = decide(pod(), observed(exited("c", 137), sandboxes=dead), Memory(), NOW_S)
     assert remade.create_sandbox == 1

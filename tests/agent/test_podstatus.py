@@ -116,6 +116,33 @@ def test_a_container_that_the_runtime_lost_counts_as_ended() -> None:
     assert found["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
+def test_a_pod_that_ended_before_its_containers_began_has_an_end_for_each_that_may_have() -> None:
+    spec = pod(initContainers=[container("i1"), container("i2")], deletion_grace_s=0)
+    gone = observed(sandboxes=())
+    never = status(spec, gone)
+    assert never["phase"] == "Failed"
+    assert never["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert "waiting" in never["initContainerStatuses"][1]["state"]
+    assert "waiting" in never["containerStatuses"][0]["state"]
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    previous = {"initContainerStatuses": [{"name": n, "state": ended, "restartCount": 0} for n in ("i1", "i2")]}
+    initialized = status(spec, gone, previous=previous)
+    assert initialized["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_a_deleted_pods_containers_wait_for_nothing() -> None:
+    memory = Memory(waiting={"c": Waiting("ErrImagePull", "denied", NOW_S + 9)}, started_at_s=NOW_S)
+    found = status(pod(deletion_grace_s=30), observed(record("other")), memory)["containerStatuses"][0]
+    assert found["state"] == {"waiting": {"reason": "ContainerCreating"}}
+
+
+def test_the_messages_of_many_containers_share_the_room() -> None:
+    names = [f"c{n}" for n in range(6)]
+    seen = observed(*(exited(n, 1, message="x" * 4096) for n in names))
+    found = status(pod(*(container(n) for n in names), restartPolicy="Never"), seen)["containerStatuses"]
+    assert {len(s["state"]["terminated"]["message"]) for s in found} == {2048}
+
+
 def test_a_running_sidecar_keeps_a_pod_running_until_it_has_ended() -> None:
     spec = pod(initContainers=[sidecar("s")], restartPolicy="Never")
     assert status(spec, observed(record("s"), exited("c")))["phase"] == "Running"
