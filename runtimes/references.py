@@ -35,22 +35,25 @@ def parse(text: str) -> Reference:
 
     Raises: InvalidImageName.
     """
+    invalid = InvalidImageName(f'couldn\'t parse image name "{text}": invalid reference format')
     rest, _, digest = text.partition("@")
     if "@" in text and not _DIGEST.fullmatch(digest):
-        raise InvalidImageName(f'failed to parse image name "{text}": invalid reference format')
+        raise invalid
     head, slash, last = rest.rpartition("/")
     last, _, tag = last.partition(":")
     name = head + slash + last
     if (":" in rest.rpartition("/")[2] and not _TAG.fullmatch(tag)) or not name:
-        raise InvalidImageName(f'failed to parse image name "{text}": invalid reference format')
+        raise invalid
     domain, slash, path = name.partition("/")
     if not slash or not ("." in domain or ":" in domain or domain == "localhost" or domain.lower() != domain):
         domain, path = "docker.io", name
     if domain in ("docker.io", "index.docker.io"):
         domain = "docker.io"
         path = path if "/" in path else f"library/{path}"
+    if _PATH.fullmatch(path.lower()) and path.lower() != path:
+        raise InvalidImageName(f"{invalid}: repository name ({path}) must be lowercase")
     if not _DOMAIN.fullmatch(domain) or not _PATH.fullmatch(path) or len(f"{domain}/{path}") > 255:
-        raise InvalidImageName(f'failed to parse image name "{text}": invalid reference format')
+        raise invalid
     if not tag and not digest:
         tag = "latest"
     return Reference(f"{domain}/{path}", tag, digest)

@@ -21,7 +21,9 @@ from kubelite.agent import faults
 from kubelite.agent.events import Recorder, field_path
 from kubelite.agent.faults import StartFault
 from kubelite.agent.podstate import INITIAL_BACKOFF_S, MAX_BACKOFF_S
+from kubelite.meta import times
 from kubelite.meta.types import Obj
+from runtimes import references
 from runtimes.interface import Image, ImagePullFault, InvalidImageName, RegistryAuth, Runtime, RuntimeFault
 
 log = structlog.get_logger()
@@ -45,7 +47,7 @@ class Images:
         self._runtime = runtime
         self._recorder = recorder
         self._now = now
-        self._pulls: dict[tuple[str, tuple[RegistryAuth, ...]], asyncio.Task[str]] = {}
+        self._pulls: dict[tuple[str, tuple[RegistryAuth, ...]], asyncio.Task[tuple[str, float]]] = {}
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PULLS)
         #: When each image was last asked for, for collection.
@@ -58,62 +60,61 @@ class Images:
             StartFault: it can't be had now.
         """
         requested = container.get("image", "")
-        reference = with_tag(requested)
         path = field_path(pod, container["name"])
-        policy = container.get("imagePullPolicy") or ("Always" if reference.endswith(":latest") else "IfNotPresent")
-        if policy != "Always":
-            try:
-                image = await self._runtime.image_status(reference)
-            except InvalidImageName as e:
-                raise self._invalid(pod, requested, path, str(e)) from e
-            except RuntimeFault as e:
-                message = f'Failed to inspect image "{requested}": {e}'
-                self._recorder.pod(pod, "Warning", "InspectFailed", message, path)
-                raise StartFault("ImageInspectError", message, self._now() + faults.RETRY_S) from e
-            if image is not None:
-                self.last_used_s[image.id] = self._now()
-                text = f'Container image "{requested}" already present on machine'
-                self._recorder.pod(pod, "Normal", "Pulled", text, path)
-                return image
+        try:
+            references.parse(requested)
+        except InvalidImageName as e:
+            message = f'Failed to apply default image tag "{requested}": {e}'
+            self._recorder.pod(pod, "Warning", "InspectFailed", message, path)
+            raise StartFault("InvalidImageName", message, self._now() + MAX_BACKOFF_S) from e
+        policy = container.get("imagePullPolicy") or ("Always" if with_tag(requested).endswith(":latest") else "IfNotPresent")
+        if policy == "Always" or (image := await self._present(pod, requested, path)) is None:
             if policy == "Never":
                 message = f'Container image "{requested}" is not present with pull policy of Never'
                 self._recorder.pod(pod, "Warning", "ErrImageNeverPull", message, path)
                 raise StartFault("ErrImageNeverPull", message, self._now() + faults.RETRY_S)
-        return await self._pull(pod, reference, secrets, path)
-
-    async def _pull(self, pod: Obj, reference: str, secrets: Sequence[Obj], path: str) -> Image:
-        key = (pod["metadata"]["uid"], reference)
-        failure = self._failures.get(key)
-        if failure is not None and self._now() < failure.until_s:
-            text = f'Back-off pulling image "{reference}"'
-            self._recorder.pod(pod, "Normal", "BackOff", text, path)
-            raise StartFault("ImagePullBackOff", f"{text}: {failure.message}", failure.until_s)
-        self._recorder.pod(pod, "Normal", "Pulling", f'Pulling image "{reference}"', path)
-        began_s = time.monotonic()
-        try:
-            pulled = await self._shared_pull(reference, tuple(credentials_for(reference, secrets)))
-            # A runtime that answers with the id only is asked for the rest.
-            image = await self._runtime.image_status(pulled) or await self._runtime.image_status(reference)
-        except InvalidImageName as e:
-            raise self._invalid(pod, reference, path, str(e)) from e
-        except RuntimeFault as e:
-            raise self._failed(pod, reference, path, str(e), failure) from e
-        if image is None:
-            raise self._failed(pod, reference, path, "the runtime lost the image after it pulled it", failure)
-        self._failures.pop(key, None)
+            image = await self._pull(pod, requested, secrets, path)
         self.last_used_s[image.id] = self._now()
-        took = f"{time.monotonic() - began_s:.3f}".rstrip("0").rstrip(".") + "s"
-        size = f"Image size: {image.size_bytes} bytes."
-        self._recorder.pod(
-            pod,
-            "Normal",
-            "Pulled",
-            f'Successfully pulled image "{reference}" in {took} ({took} including waiting). {size}',
-            path,
-        )
         return image
 
-    async def _shared_pull(self, reference: str, auths: tuple[RegistryAuth, ...]) -> str:
+    async def _present(self, pod: Obj, requested: str, path: str) -> Image | None:
+        """The image where the node has it. Raises StartFault."""
+        try:
+            image = await self._runtime.image_status(with_tag(requested))
+        except RuntimeFault as e:
+            message = f'Failed to inspect image "{requested}": {e.described}'
+            self._recorder.pod(pod, "Warning", "InspectFailed", message, path)
+            raise StartFault("ImageInspectError", message, self._now() + faults.RETRY_S) from e
+        if image is not None:
+            self._recorder.pod(pod, "Normal", "Pulled", f'Container image "{requested}" already present on machine', path)
+        return image
+
+    async def _pull(self, pod: Obj, requested: str, secrets: Sequence[Obj], path: str) -> Image:
+        key = (pod["metadata"]["uid"], requested)
+        failure = self._failures.get(key)
+        if failure is not None and self._now() < failure.until_s:
+            text = f'Back-off pulling image "{requested}"'
+            self._recorder.pod(pod, "Normal", "BackOff", text, path)
+            raise StartFault("ImagePullBackOff", f"{text}: {failure.message}", failure.until_s)
+        self._recorder.pod(pod, "Normal", "Pulling", f'Pulling image "{requested}"', path)
+        reference, began_s = with_tag(requested), time.monotonic()
+        try:
+            pulled, took_s = await self._shared_pull(reference, tuple(credentials_for(reference, secrets)))
+            # A runtime that answers with the id only is asked for the rest.
+            image = await self._runtime.image_status(pulled) or await self._runtime.image_status(reference)
+        except RuntimeFault as e:
+            # Of a failure that the runtime did not classify, the code says nothing.
+            raise self._failed(pod, requested, path, str(e) if e.code == "Unknown" else e.described, failure) from e
+        if image is None:
+            raise self._failed(pod, requested, path, "the runtime lost the image after it pulled it", failure)
+        self._failures.pop(key, None)
+        waited = f"{_shown(took_s)} ({_shown(time.monotonic() - began_s)} including waiting)"
+        text = f'Successfully pulled image "{requested}" in {waited}. Image size: {image.size_bytes} bytes.'
+        self._recorder.pod(pod, "Normal", "Pulled", text, path)
+        return image
+
+    async def _shared_pull(self, reference: str, auths: tuple[RegistryAuth, ...]) -> tuple[str, float]:
+        """What the runtime calls the image, and the seconds that the pull itself took."""
         key = (reference, auths)
         task = self._pulls.get(key)
         if task is None:
@@ -123,32 +124,33 @@ class Images:
         # Another pod may wait for the same pull: who is cancelled leaves it running.
         return await asyncio.shield(task)
 
-    async def _pull_with(self, reference: str, auths: tuple[RegistryAuth, ...]) -> str:
+    async def _pull_with(self, reference: str, auths: tuple[RegistryAuth, ...]) -> tuple[str, float]:
         async with self._slots:
-            fault: RuntimeFault | None = None
+            began_s = time.monotonic()
+            refused: list[ImagePullFault] = []
             for auth in auths or (None,):
                 try:
-                    return await self._runtime.pull_image(reference, auth)
+                    return await self._runtime.pull_image(reference, auth), time.monotonic() - began_s
                 except ImagePullFault as e:
-                    fault = e
-            raise fault or ImagePullFault(f"cannot pull {reference}")
+                    refused.append(e)
+            texts = list(dict.fromkeys(e.described for e in refused))
+            raise refused[0] if len(texts) == 1 else ImagePullFault(f"[{', '.join(texts)}]")
 
-    def _failed(self, pod: Obj, reference: str, path: str, message: str, before: _Failure | None) -> StartFault:
+    def _failed(self, pod: Obj, requested: str, path: str, message: str, before: _Failure | None) -> StartFault:
         delay_s = min(before.delay_s * 2, MAX_BACKOFF_S) if before else INITIAL_BACKOFF_S
         now_s = self._now()
-        self._recorder.pod(pod, "Warning", "Failed", f'Failed to pull image "{reference}": {message}', path)
-        self._failures[pod["metadata"]["uid"], reference] = _Failure(delay_s, now_s + delay_s, f"ErrImagePull: {message}")
+        self._recorder.pod(pod, "Warning", "Failed", f'Failed to pull image "{requested}": {message}', path)
+        self._failures[pod["metadata"]["uid"], requested] = _Failure(delay_s, now_s + delay_s, f"ErrImagePull: {message}")
         return StartFault("ErrImagePull", message, now_s + SHOW_FAILURE_S)
-
-    def _invalid(self, pod: Obj, requested: str, path: str, detail: str) -> StartFault:
-        message = f'Failed to apply default image tag "{requested}": couldn\'t parse image name "{requested}": {detail}'
-        self._recorder.pod(pod, "Warning", "InspectFailed", message, path)
-        return StartFault("InvalidImageName", message, self._now() + MAX_BACKOFF_S)
 
     def forget(self, pod_uid: str) -> None:
         """The pod is gone: its failures are no longer remembered."""
         for key in [k for k in self._failures if k[0] == pod_uid]:
             del self._failures[key]
+
+
+def _shown(seconds: float) -> str:
+    return times.format_go_duration(int(seconds * 1000) * 1_000_000)
 
 
 def with_tag(reference: str) -> str:

@@ -173,6 +173,12 @@ def _starts(block: bytes, base: int) -> list[int]:
     return starts
 
 
+def next_number(directory: Path) -> int:
+    """The number of the log that follows those in a container's directory."""
+    numbers = [name.partition(".log")[0] for name in os.listdir(directory) if ".log" in name]
+    return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
+
+
 def needs_rotation(path: Path) -> bool:
     try:
         return path.stat().st_size >= MAX_FILE_BYTES

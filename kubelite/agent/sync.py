@@ -109,6 +109,7 @@ class PodWorker:
                 self.work.refresh_volumes()
             if old["spec"] != pod["spec"]:
                 self.claim = admission.claim_of(pod)
+                self.work.changed(old)
             self.wake()
         elif self._reported is not None and (pod.get("status") or {}).get("phase") in TERMINAL and not self.memory.terminal:
             self.memory.terminal = True

@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from kubelite.agent import containers, faults, hooks, podstate, resources
+from kubelite.agent import containers, faults, hooks, logs, podstate, resources
 from kubelite.agent.events import field_path
 from kubelite.agent.faults import ConfigFault, StartFault
 from kubelite.agent.observation import Record
@@ -33,6 +34,7 @@ LAST_FAILURE_RETRY_S = 10.0
 #: How long a missing object may take to arrive before a mount counts as failed.
 PATIENCE_S = 0.3
 HOOK_LIMIT_S = 3600.0
+IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 
 
 class Work:
@@ -100,6 +102,15 @@ class Work:
                 del self.waiting[name]
         self._retries.pop("/volumes", None)
 
+    def changed(self, old: Obj) -> None:
+        """The pod's spec is a new one: what could not be started may start at once where its own part of the spec changed."""
+        before = {container["name"]: container for container, _ in podstate.all_containers(old)}
+        for container, _ in podstate.all_containers(self.pod):
+            if before.get(container["name"]) != container:
+                self.waiting.pop(container["name"], None)
+                if (task := self._images.pop(container["name"], None)) is not None:
+                    task.cancel()
+
     def hurry(self, grace_s: float) -> None:
         """The pod's grace became shorter while its containers end: they get no more than this from now."""
         for id_ in self._stopping:
@@ -166,7 +177,7 @@ class Work:
             self._worker.sandboxes[id_] = await context.runtime.sandbox_status(id_)
         except (RuntimeFault, ConfigFault) as e:
             if "deletionTimestamp" not in self.pod["metadata"]:
-                text = f"Failed to create pod sandbox: {e}"
+                text = f"Failed to create pod sandbox: {e.described if isinstance(e, RuntimeFault) else e}"
                 context.recorder.pod(pod, "Warning", "FailedCreatePodSandBox", text)
             self._wait_for(SANDBOX, "", str(e))
             return
@@ -197,9 +208,13 @@ class Work:
 
     async def _ensure_image(self, container: Obj) -> Image:
         meta, spec = self.pod["metadata"], self.pod["spec"]
-        names = [ref.get("name", "") for ref in spec.get("imagePullSecrets") or ()]
-        found = [self._context.objects.get("secrets", name, meta["namespace"]) for name in names]
-        return await self._context.images.ensure(self.pod, container, [s for s in found if s is not None])
+        names = [ref["name"] for ref in spec.get("imagePullSecrets") or () if ref.get("name")]
+        found = {name: self._context.objects.get("secrets", name, meta["namespace"]) for name in names}
+        if missing := [name for name, secret in found.items() if secret is None]:
+            text = f"Unable to retrieve some image pull secrets ({', '.join(missing)})"
+            text += "; attempting to pull the image may not succeed."
+            self._context.recorder.pod(self.pod, "Warning", "FailedToRetrieveImagePullSecret", text)
+        return await self._context.images.ensure(self.pod, container, [s for s in found.values() if s is not None])
 
     # Volumes.
 
@@ -278,7 +293,7 @@ class Work:
                 self._retries.pop(name, None)
         except StartFault as e:
             self.waiting[name] = e.waiting
-            if e.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+            if e.reason in IMAGE_REASONS:
                 text = f"Error: {e.reason}"
                 self._context.recorder.pod(self.pod, "Warning", "Failed", text, field_path(self.pod, name))
         except Exception as e:  # noqa: BLE001 - a supervisor: what failed is told and tried again, the agent goes on
@@ -304,9 +319,13 @@ class Work:
             ips = context.host_ips if pod["spec"].get("hostNetwork") else sandbox.ips
 
             def configure() -> tuple[ContainerConfig, SandboxConfig]:
-                config = containers.container_config(context, pod, container, start, image, volumes, ips, target_id)
+                counted = start
                 if not context.options.simulated:
-                    (context.log_dir(pod) / start.name).mkdir(parents=True, exist_ok=True)
+                    logs_dir = context.log_dir(pod) / start.name
+                    logs_dir.mkdir(parents=True, exist_ok=True)
+                    # A runtime that lost its containers must not make their logs and counts begin anew.
+                    counted = replace(start, restarts=max(start.restarts, logs.next_number(logs_dir)))
+                config = containers.container_config(context, pod, container, counted, image, volumes, ips, target_id)
                 return config, containers.sandbox_config(context, pod, sandbox.attempt)
 
             # A thread costs more than a simulated pod's configuration, which touches no file.

@@ -82,6 +82,7 @@ async def test_a_deleted_pod_that_a_finalizer_keeps_is_reported_once(cluster: Cl
     await cluster.until_gone()
 
 
+@pytest.mark.slow
 async def test_a_container_that_fails_is_restarted_at_once_and_then_backs_off(cluster: Cluster) -> None:
     await cluster.run_pod(container("c", "sh", "-c", "exit 3"))
     pod = await cluster.until_pod(
