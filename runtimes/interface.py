@@ -76,11 +76,11 @@ class DnsConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class SeccompProfile:
-    """`kind` is RuntimeDefault, Unconfined or Localhost; `path` the absolute path for Localhost."""
+class SecurityProfile:
+    """`kind` is RuntimeDefault, Unconfined or Localhost; `reference` of the latter a path (seccomp) or a name (AppArmor)."""
 
     kind: str = "RuntimeDefault"
-    path: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,9 @@ class SecurityContext:
     drop_capabilities: tuple[str, ...] = ()
     readonly_rootfs: bool = False
     no_new_privs: bool = False
-    seccomp: SeccompProfile = field(default_factory=SeccompProfile)
+    seccomp: SecurityProfile = field(default_factory=SecurityProfile)
+    #: None: the runtime's default where the machine has AppArmor.
+    apparmor: SecurityProfile | None = None
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     selinux: Mapping[str, str] = field(default_factory=dict)
@@ -270,12 +272,25 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Handler:
+    """A runtime handler, the default one with an empty name, and what it can do beyond the least."""
+
+    name: str = ""
+    recursive_readonly: bool = False
+    user_namespaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeInfo:
     name: str
     version: str
     conditions: tuple[Condition, ...]
-    #: Runtime handlers' names, the default "" among them.
-    handlers: tuple[str, ...] = ("",)
+    handlers: tuple[Handler, ...] = (Handler(),)
+    #: Whether `SecurityContext.supplemental_groups_strict` is heeded.
+    strict_groups: bool = False
+
+    def handler(self, name: str) -> Handler:
+        return next((h for h in self.handlers if h.name == name), Handler(name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ class RuntimeSuite:
         assert info.name
         assert info.version
         assert {c.kind: c.status for c in info.conditions} == {"RuntimeReady": True, "NetworkReady": True}
-        assert "" in info.handlers
+        assert "" in [handler.name for handler in info.handlers]
 
     async def test_sandbox_is_ready_with_an_address_and_keeps_its_labels(self, runtime: Runtime, pod: Pod) -> None:
         status = await runtime.sandbox_status(pod.id)

@@ -2,39 +2,22 @@
 
 A pod that is refused ends as Failed with the reason; whoever made it makes another. Pure.
 
-Source: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl, v1.34.
+Source: pkg/kubelet/lifecycle (predicate.go, handlers.go), pkg/scheduler AdmissionCheck, v1.34.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from kubelite.agent import resources
+from kubelite.admission.usage import pod_requests
+from kubelite.agent import sysctls
 from kubelite.agent.context import Context
 from kubelite.agent.podstate import all_containers
-from kubelite.meta import quantities
+from kubelite.meta import nodefit, quantities
 from kubelite.meta.types import Obj
 
-SAFE_SYSCTLS = (
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-)
-
-
-_UNITS: Mapping[str, Callable[[str], int]] = {
-    "cpu": quantities.milli,
-    "memory": quantities.value,
-    "ephemeral-storage": quantities.value,
-}
+#: Reason and message.
+Refusal: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,56 +40,69 @@ def claim_of(pod: Obj) -> Claim:
     return Claim(requests_of(pod), ports)
 
 
-def check(context: Context, pod: Obj, others: Sequence[Claim]) -> tuple[str, str] | None:
-    """Why the pod is refused: reason and message; None: it is taken. `others` are the claims of the node's other pods."""
+def check(context: Context, pod: Obj, others: Sequence[Claim]) -> Refusal | None:
+    """Why the pod is refused; None: it is taken. `others` are the claims of the node's other pods."""
     own = claim_of(pod)
     return (
-        _os(pod)
-        or _apparmor(pod)
-        or _sysctls(context, pod)
+        _sysctls(context, pod)
+        or _os(pod)
+        or _supplemental_groups(context, pod)
         or _resources(context, own, others)
-        or _selector(context, pod)
+        or _affinity(context, pod)
         or _ports(own, others)
+        or _taints(context, pod)
+        or _apparmor(context, pod)
     )
 
 
-def _os(pod: Obj) -> tuple[str, str] | None:
-    name = (pod["spec"].get("os") or {}).get("name", "linux")
-    if name == "linux":
+def _os(pod: Obj) -> Refusal | None:
+    if (pod["metadata"].get("labels") or {}).get("kubernetes.io/os", "linux") != "linux":
+        text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return "PodOSSelectorNodeLabelDoesNotMatch", text
+    if (pod["spec"].get("os") or {}).get("name", "linux") != "linux":
+        return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    return None
+
+
+def _supplemental_groups(context: Context, pod: Obj) -> Refusal | None:
+    """Groups that were ruled out must not be added after all by a runtime that knows no such rule."""
+    strict = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
+    if not strict or (context.runtime_info is not None and context.runtime_info.strict_groups):
         return None
-    return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    return "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
 
 
-def _apparmor(pod: Obj) -> tuple[str, str] | None:
-    """A profile that can't be put on is refused, not left out. RuntimeDefault is up to the runtime."""
+def _apparmor(context: Context, pod: Obj) -> Refusal | None:
+    """A profile that can't be put on is refused, not left out."""
     holders = [pod["spec"], *(c for c, _ in all_containers(pod))]
-    profiles = [(h.get("securityContext") or {}).get("appArmorProfile") or {} for h in holders]
-    if any(p.get("type") == "Localhost" for p in profiles):
-        return "AppArmor", "Cannot enforce AppArmor: profiles of the node are not supported"
-    return None
-
-
-def _sysctls(context: Context, pod: Obj) -> tuple[str, str] | None:
-    allowed = (*SAFE_SYSCTLS, *context.options.allowed_unsafe_sysctls)
-    for entry in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
-        name = entry["name"].replace("/", ".")
-        if not any(name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allowed):
-            return "SysctlForbidden", f'forbidden sysctl: "{entry["name"]}" not allowlisted'
-    return None
-
-
-def _selector(context: Context, pod: Obj) -> tuple[str, str] | None:
-    node = context.objects.get("nodes", context.options.node_name)
-    wanted = pod["spec"].get("nodeSelector") or {}
-    if node is None or not wanted:
+    kinds = {((h.get("securityContext") or {}).get("appArmorProfile") or {}).get("type", "Unconfined") for h in holders}
+    if kinds == {"Unconfined"} or context.has_apparmor:
         return None
-    labels = node["metadata"].get("labels") or {}
-    if all(labels.get(key) == value for key, value in wanted.items()):
+    return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+
+
+def _sysctls(context: Context, pod: Obj) -> Refusal | None:
+    text = sysctls.forbidden(pod["spec"], context.options.allowed_unsafe_sysctls)
+    return ("SysctlForbidden", text) if text else None
+
+
+def _affinity(context: Context, pod: Obj) -> Refusal | None:
+    node = context.objects.get("nodes", context.options.node_name)
+    if node is None or nodefit.matches(pod["spec"], node):
         return None
     return "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
 
 
-def _ports(own: Claim, others: Sequence[Claim]) -> tuple[str, str] | None:
+def _taints(context: Context, pod: Obj) -> Refusal | None:
+    node = context.objects.get("nodes", context.options.node_name)
+    tolerations = pod["spec"].get("tolerations") or ()
+    for taint in (node or {"spec": {}})["spec"].get("taints") or ():
+        if taint["effect"] == "NoExecute" and not any(nodefit.tolerates(t, taint) for t in tolerations):
+            return "TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+    return None
+
+
+def _ports(own: Claim, others: Sequence[Claim]) -> Refusal | None:
     for protocol, address, port in own.ports:
         for other in others:
             for its_protocol, its_address, its_port in other.ports:
@@ -116,47 +112,31 @@ def _ports(own: Claim, others: Sequence[Claim]) -> tuple[str, str] | None:
     return None
 
 
-def _resources(context: Context, own: Claim, others: Sequence[Claim]) -> tuple[str, str] | None:
-    allocatable = context.allocatable
-    if len(others) + 1 > int(allocatable.get("pods", context.options.max_pods)):
-        return _short("pods", 1, len(others), int(allocatable.get("pods", context.options.max_pods)))
+def _resources(context: Context, own: Claim, others: Sequence[Claim]) -> Refusal | None:
+    """Resources that the node says it has; of others, which it doesn't know, it is no judge."""
+    node = context.objects.get("nodes", context.options.node_name) or {}
+    allocatable = {**((node.get("status") or {}).get("allocatable") or {}), **context.allocatable}
+    most = int(allocatable.get("pods", context.options.max_pods))
+    if len(others) + 1 > most:
+        return _short("pods", 1, len(others), most)
     for name, wanted in own.requests.items():
-        if name not in allocatable:
+        if not wanted or name not in allocatable:
             continue
         used = sum(other.requests.get(name, 0) for other in others)
-        capacity = _UNITS[name](allocatable[name])
-        if used + wanted > capacity:
+        if used + wanted > (capacity := _amount(name, allocatable[name])):
             return _short(name, wanted, used, capacity)
     return None
 
 
-def _short(name: str, wanted: int, used: int, capacity: int) -> tuple[str, str]:
+def _short(name: str, wanted: int, used: int, capacity: int) -> Refusal:
     text = f"Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
     return f"OutOf{name}", text
 
 
 def requests_of(pod: Obj) -> dict[str, int]:
-    """What a pod asks for of each resource (CPU in thousandths), where it asks for any."""
-    return {name: amount for name in _UNITS if (amount := _request_of(pod, name))}
+    """What a pod asks for of each resource (CPU in thousandths)."""
+    return {name: _amount(name, text) for name, text in pod_requests({"spec": pod["spec"]}).items()}
 
 
-def _request_of(pod: Obj, name: str) -> int:
-    """Its containers together or its largest init step, plus overhead."""
-    unit = _UNITS[name]
-    spec = pod["spec"]
-
-    def of(container: Obj) -> int:
-        text = resources.requests_of(container).get(name)
-        return unit(text) if text else 0
-
-    sidecars = 0
-    largest = 0
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            sidecars += of(container)
-        else:
-            largest = max(largest, sidecars + of(container))
-    total = max(sidecars + sum(of(c) for c in spec["containers"]), largest)
-    whole = ((spec.get("resources") or {}).get("requests") or {}).get(name)
-    overhead = (spec.get("overhead") or {}).get(name)
-    return (unit(whole) if whole else total) + (unit(overhead) if overhead else 0)
+def _amount(name: str, text: str) -> int:
+    return quantities.milli(text) if name == "cpu" else quantities.value(text)

@@ -35,7 +35,7 @@ from kubelite.agent.volumes.volumes import Volumes
 from kubelite.meta.errors import ApiError
 from kubelite.meta.types import Obj
 from kubelite.rpc import node_pb2 as pb
-from runtimes.interface import Runtime, RuntimeFault
+from runtimes.interface import Runtime, RuntimeFault, RuntimeInfo
 
 log = structlog.get_logger()
 
@@ -130,7 +130,7 @@ class Agent:
             try:
                 await self._runtime.start()
                 # Known before the first status, which names each container by its runtime.
-                self._runtime_name((await self._runtime.info()).name)
+                self._runtime_known(await self._runtime.info())
                 return
             except RuntimeFault as e:
                 log.warning("runtime_not_started", error=str(e), again_in_s=delay_s)
@@ -235,6 +235,7 @@ class Agent:
         self._capacity, self._allocatable = node.capacity_of(self.options, self._machine, disk_bytes or 1 << 40)
         self.context.allocatable = self._allocatable
         self.context.memory_bytes = self._machine.memory_bytes
+        self.context.has_apparmor = self._machine.has_apparmor
         self.context.volumes.use_allocatable(self._allocatable)
 
     async def _watch_node(self) -> None:
@@ -268,7 +269,8 @@ class Agent:
         health = Health(runtime_fault=fault, runtime=info)
         if not self.options.simulated:
             health = await asyncio.to_thread(self._examined, health)
-        self._runtime_name(info.name if info else "")
+        if info is not None:
+            self._runtime_known(info)
         # What was reported last, rather than what has come back of it: the times of transitions must not move while it travels.
         previous = self._reported_node or self.context.objects.get("nodes", self.options.node_name)
         return node.node_of(self.options, self._machine, health, self._capacity, self._allocatable, images, previous)
@@ -283,9 +285,10 @@ class Agent:
             inodes_free_share=inodes,
         )
 
-    def _runtime_name(self, name: str) -> None:
-        if name and name != self.options.runtime_name:
-            self.options = replace(self.options, runtime_name=name)
+    def _runtime_known(self, info: RuntimeInfo) -> None:
+        self.context.runtime_info = info
+        if info.name and info.name != self.options.runtime_name:
+            self.options = replace(self.options, runtime_name=info.name)
             self.context.options = self.options
 
     async def _heartbeats(self) -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import orjson
 
-from kubelite.agent import environment, hosts, resources, security
+from kubelite.agent import environment, hosts, resources, security, sysctls
 from kubelite.agent import observation as keys
 from kubelite.agent.context import Context
 from kubelite.agent.environment import Facts
 from kubelite.agent.faults import ConfigFault
-from kubelite.agent.podstate import Start
+from kubelite.agent.podstate import Start, all_containers
 from kubelite.agent.volumes import subpaths
 from kubelite.agent.volumes.volumes import Prepared
 from kubelite.meta.types import Obj
-from runtimes.interface import ContainerConfig, Image, Mount, PortMapping, SandboxConfig
+from runtimes.interface import ContainerConfig, Handler, Image, Mount, PortMapping, SandboxConfig
 
 _PROPAGATION = {"None": "private", "HostToContainer": "host_to_container", "Bidirectional": "bidirectional"}
 HOSTS_PATH = "/etc/hosts"
@@ -27,7 +27,6 @@ HOSTS_PATH = "/etc/hosts"
 def sandbox_config(context: Context, pod: Obj, attempt: int) -> SandboxConfig:
     """What the pod's sandbox is made from. Reads the host's resolver: call it in a thread. Raises ConfigFault."""
     meta, spec = pod["metadata"], pod["spec"]
-    level = spec.get("securityContext") or {}
     if spec.get("hostUsers") is False:
         # Running it as the host's users instead would take away what the pod relies on.
         raise ConfigFault("user namespaces are not supported by this node: hostUsers must not be false")
@@ -36,9 +35,9 @@ def sandbox_config(context: Context, pod: Obj, attempt: int) -> SandboxConfig:
     hostname = "" if spec.get("hostNetwork") else hosts.kernel_hostname(pod, context.dns.domain)
     mappings = tuple(
         PortMapping(p.get("protocol", "TCP"), p["containerPort"], p["hostPort"], p.get("hostIP", ""))
-        for c in (*(spec.get("initContainers") or ()), *spec["containers"])
+        for c, role in all_containers(pod)
         for p in c.get("ports") or ()
-        if p.get("hostPort") and not spec.get("hostNetwork")
+        if role in ("sidecar", "regular") and p.get("hostPort") and not spec.get("hostNetwork")
     )
     return SandboxConfig(
         name=meta["name"],
@@ -52,7 +51,7 @@ def sandbox_config(context: Context, pod: Obj, attempt: int) -> SandboxConfig:
         labels={**(meta.get("labels") or {}), **_identity(context, pod)},
         annotations=meta.get("annotations") or {},
         cgroup_parent=context.cgroups.parent_of(pod),
-        sysctls={s["name"].replace("/", "."): s["value"] for s in level.get("sysctls") or ()},
+        sysctls=sysctls.of_pod(spec),
         security=security.of_sandbox(pod),
         runtime_handler=_handler(context, pod),
     )
@@ -68,14 +67,18 @@ def _identity(context: Context, pod: Obj) -> dict[str, str]:
     }
 
 
+def handler_of(context: Context, pod: Obj) -> Handler:
+    """The pod's runtime handler and what it can do; the default one where its class is not known."""
+    found = context.objects.get("runtimeclasses.node.k8s.io", pod["spec"].get("runtimeClassName") or "")
+    name = str(found["handler"]) if found is not None else ""
+    return Handler(name) if context.runtime_info is None else context.runtime_info.handler(name)
+
+
 def _handler(context: Context, pod: Obj) -> str:
     name = pod["spec"].get("runtimeClassName")
-    if not name:
-        return ""
-    found = context.objects.get("runtimeclasses.node.k8s.io", name)
-    if found is None:
+    if name and context.objects.get("runtimeclasses.node.k8s.io", name) is None:
         raise ConfigFault(f'RuntimeClass "{name}" not found')
-    return str(found["handler"])
+    return handler_of(context, pod).name
 
 
 def container_config(
@@ -150,8 +153,6 @@ def _mounts(
     found = []
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         volume = volumes.get(mount["name"])
-        if mount.get("recursiveReadOnly") == "Enabled":
-            raise ConfigFault("failed to resolve recursive read-only mode: not supported by this node's runtime")
         if volume is None:
             raise ConfigFault(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
         found.append(
@@ -159,6 +160,7 @@ def _mounts(
                 container_path=_absolute(mount["mountPath"]),
                 host_path=str(_mount_source(context, pod, container, index, mount, volume, variables)),
                 readonly=bool(mount.get("readOnly")) or volume.readonly,
+                recursive_readonly=_recursive(mount, handler_of(context, pod).recursive_readonly),
                 propagation=_PROPAGATION[mount.get("mountPropagation") or "None"],
             )
         )
@@ -169,21 +171,30 @@ def _mounts(
     return found
 
 
+def _recursive(mount: Obj, supported: bool) -> bool:
+    """Whether mounts below the volume become read-only too."""
+    mode = mount.get("recursiveReadOnly") or "Disabled"
+    if mode == "Enabled" and not supported:
+        why = f'volume "{mount["name"]}" requested recursive read-only mode, but it is not supported by the runtime'
+        raise ConfigFault(f"failed to resolve recursive read-only mode: {why}")
+    return supported and mode != "Disabled"
+
+
 def _mount_source(
     context: Context, pod: Obj, container: Obj, index: int, mount: Obj, volume: Prepared, variables: Mapping[str, str]
 ) -> Path:
     sub_path = mount.get("subPath") or ""
     if expression := mount.get("subPathExpr"):
-        unknown: list[str] = []
+        missing: set[str] = set()
 
         def lookup(name: str) -> str | None:
-            if name not in variables:
-                unknown.append(name)
+            if not variables.get(name):
+                missing.add(name)
             return variables.get(name)
 
         sub_path = environment.expand(expression, lookup)
-        if unknown:
-            raise ConfigFault(f'missing value for "{unknown[0]}"')
+        if missing:
+            raise ConfigFault(f"missing value for {', '.join(sorted(missing))}")
     if not sub_path:
         return volume.path
     subpaths.check(sub_path)

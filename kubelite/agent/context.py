@@ -14,7 +14,7 @@ from kubelite.agent.objects import Objects
 from kubelite.agent.tokens import Tokens
 from kubelite.agent.volumes.volumes import Volumes
 from kubelite.meta.types import Obj
-from runtimes.interface import Runtime
+from runtimes.interface import Runtime, RuntimeInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ class Context:
     host_ips: tuple[str, ...] = ()
     allocatable: Mapping[str, str] = field(default_factory=dict)
     memory_bytes: int = 0
+    has_apparmor: bool = False
+    #: What the runtime last said of itself.
+    runtime_info: RuntimeInfo | None = None
 
     @property
     def logs_dir(self) -> Path:

@@ -1,6 +1,6 @@
 """What a pod may learn of itself: the values of fieldRef and resourceFieldRef, for its environment and its volumes. Pure.
 
-Source: pkg/fieldpath, pkg/api/v1/resource/helpers.go, v1.34.
+Source: pkg/fieldpath, pkg/api/v1/resource/helpers.go, pkg/kubelet/kubelet_resources.go, v1.34.
 """
 
 import re
@@ -10,6 +10,8 @@ from kubelite.agent.faults import ConfigFault
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
 
+#: Limits that a container without one has from above it.
+_DEFAULTED = ("cpu", "memory", "ephemeral-storage")
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
 
 
@@ -48,7 +50,7 @@ def _quoted(text: str) -> str:
 
 def resource_value(pod: Obj, selector: Obj, container: Obj | None, allocatable: Mapping[str, str]) -> str:
     """The value that a resourceFieldRef names: of the container it names, else of `container`; a limit that is not set is the
-    node's. Raises ConfigFault."""
+    pod's as a whole, else the node's. Raises ConfigFault."""
     name = selector.get("containerName")
     if name:
         spec = pod["spec"]
@@ -58,9 +60,10 @@ def resource_value(pod: Obj, selector: Obj, container: Obj | None, allocatable: 
             raise ConfigFault(f"container {name} not found")
     kind, _, resource = selector["resource"].partition(".")
     values = ((container or {}).get("resources") or {}).get(kind) or {}
-    text = values.get(resource)
-    if text is None:
-        text = allocatable.get(resource, "0") if kind == "limits" else "0"
+    text = values.get(resource, "0")
+    if kind == "limits" and resource in _DEFAULTED and not quantities.parse(text):
+        whole = ((pod["spec"].get("resources") or {}).get("limits") or {}).get(resource, "0")
+        text = whole if quantities.parse(whole) else allocatable.get(resource, "0")
     divisor = quantities.parse(selector.get("divisor") or "0") or 1
     amount = quantities.parse(text) / divisor
     return str(-(-amount.numerator // amount.denominator))

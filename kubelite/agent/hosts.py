@@ -16,6 +16,7 @@ from runtimes.interface import DnsConfig
 HOSTNAME_LIMIT = 63
 NAMESERVER_LIMIT = 3
 SEARCH_LIMIT = 32
+SEARCH_PATH_LIMIT = 253
 SEARCH_TEXT_LIMIT = 2048
 _HEADER = "# Kubernetes-managed hosts file"
 
@@ -73,7 +74,25 @@ def hosts_file(pod: Obj, ips: Sequence[str], domain: str) -> str:
 
 
 def dns_of(pod: Obj, dns: Dns) -> DnsConfig:
-    """The pod's resolver by its DNS policy and its own dnsConfig."""
+    """The pod's resolver by its DNS policy and its own dnsConfig, as much of it as resolvers take."""
+    return _fitted(_composed(pod, dns))
+
+
+def dns_faults(pod: Obj, dns: Dns) -> list[str]:
+    """What of the pod's resolver had to be left out, in words."""
+    whole = _composed(pod, dns)
+    fitted = _fitted(whole)
+    texts = []
+    if fitted.servers != whole.servers:
+        text = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is"
+        texts.append(f"{text}: {' '.join(fitted.servers)}")
+    if fitted.searches != whole.searches:
+        text = "Search Line limits were exceeded, some search paths have been omitted, the applied search line is"
+        texts.append(f"{text}: {' '.join(fitted.searches)}")
+    return texts
+
+
+def _composed(pod: Obj, dns: Dns) -> DnsConfig:
     spec = pod["spec"]
     policy = spec.get("dnsPolicy", "ClusterFirst")
     host = _host_dns(dns.resolv_conf)
@@ -87,26 +106,29 @@ def dns_of(pod: Obj, dns: Dns) -> DnsConfig:
         searches = (f"{pod['metadata']['namespace']}.svc.{dns.domain}", f"svc.{dns.domain}", dns.domain)
         base = DnsConfig((dns.server,), tuple(dict.fromkeys((*searches, *host.searches))), ("ndots:5",))
     own = spec.get("dnsConfig")
-    if own:
-        options = {o.partition(":")[0]: o for o in base.options}
-        for option in own.get("options") or ():
-            value = option.get("value")
-            options[option["name"]] = option["name"] if value is None else f"{option['name']}:{value}"
-        base = DnsConfig(
-            tuple(dict.fromkeys((*base.servers, *(own.get("nameservers") or ())))),
-            tuple(dict.fromkeys((*base.searches, *(own.get("searches") or ())))),
-            tuple(options.values()),
-        )
-    kept = tuple(s for s in base.searches[:SEARCH_LIMIT] if len(s) <= 253)
+    if not own:
+        return base
+    options = {o.partition(":")[0]: o for o in base.options}
+    for option in own.get("options") or ():
+        options[option["name"]] = f"{option['name']}:{option['value']}" if option.get("value") else option["name"]
+    return DnsConfig(
+        tuple(dict.fromkeys((*base.servers, *(own.get("nameservers") or ())))),
+        tuple(dict.fromkeys((*base.searches, *(own.get("searches") or ())))),
+        tuple(options.values()),
+    )
+
+
+def _fitted(whole: DnsConfig) -> DnsConfig:
+    kept = tuple(s for s in whole.searches[:SEARCH_LIMIT] if len(s) <= SEARCH_PATH_LIMIT)
     while kept and len(" ".join(kept)) > SEARCH_TEXT_LIMIT:
         kept = kept[:-1]
-    return DnsConfig(base.servers[:NAMESERVER_LIMIT], kept, base.options)
+    return DnsConfig(whole.servers[:NAMESERVER_LIMIT], kept, whole.options)
 
 
 def parse_resolv_conf(text: str) -> DnsConfig:
     servers: list[str] = []
     searches: list[str] = []
-    options: list[str] = []
+    options: dict[str, str] = {}
     for line in text.splitlines():
         fields = line.split()
         if not fields or fields[0].startswith("#"):
@@ -116,8 +138,8 @@ def parse_resolv_conf(text: str) -> DnsConfig:
         elif fields[0] == "search":
             searches = [s.rstrip(".") for s in fields[1:] if s != "."]
         elif fields[0] == "options":
-            options += fields[1:]
-    return DnsConfig(tuple(servers), tuple(searches), tuple(options))
+            options |= {option.partition(":")[0]: option for option in fields[1:]}
+    return DnsConfig(tuple(servers), tuple(searches), tuple(options.values()))
 
 
 @functools.lru_cache(maxsize=8)

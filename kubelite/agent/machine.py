@@ -22,6 +22,7 @@ class Machine:
     os_image: str
     architecture: str
     hostname: str
+    has_apparmor: bool
 
 
 def read() -> Machine:
@@ -38,6 +39,7 @@ def read() -> Machine:
         os_image=_os_name(),
         architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
         hostname=platform.node(),
+        has_apparmor=_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
     )
 
 

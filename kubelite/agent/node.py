@@ -103,8 +103,15 @@ def node_of(
     if machine.swap_bytes:
         status["nodeInfo"]["swap"] = {"capacity": machine.swap_bytes}
     if runtime is not None:
-        features = {"recursiveReadOnlyMounts": False, "userNamespaces": False}
-        status["runtimeHandlers"] = [{"name": name, "features": features} for name in runtime.handlers]
+        status["features"] = {"supplementalGroupsPolicy": runtime.strict_groups}
+        status["runtimeHandlers"] = [
+            {
+                "name": handler.name,
+                # User namespaces are not given to pods, whatever the runtime could do.
+                "features": {"recursiveReadOnlyMounts": handler.recursive_readonly, "userNamespaces": False},
+            }
+            for handler in runtime.handlers
+        ]
     meta = {
         "name": options.node_name,
         "labels": labels,

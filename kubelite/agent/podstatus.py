@@ -28,6 +28,8 @@ class Place:
 
     runtime: str
     host_ips: tuple[str, ...] = ()
+    #: Whether the runtime can make mounts below a read-only volume read-only too.
+    recursive_readonly: bool = False
 
 
 def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, previous: Obj, place: Place, now_s: float) -> Obj:
@@ -134,7 +136,7 @@ def _one(
             status["allocatedResources"] = requests
         if record.user:
             status["user"] = {"linux": dict(record.user)}
-    if mounts := [_mount_status(m) for m in container.get("volumeMounts") or ()]:
+    if mounts := [_mount_status(m, place) for m in container.get("volumeMounts") or ()]:
         status["volumeMounts"] = mounts
     if waiting is not None and waiting.reason and not (record is not None and record.running):
         _wait(status, waiting, container, pod, role, record)
@@ -218,10 +220,11 @@ def _probed(status: Obj, container: Obj, role: Role, record: Record | None, memo
         status["ready"] = container.get("readinessProbe") is None or verdict.ready is True
 
 
-def _mount_status(mount: Obj) -> Obj:
+def _mount_status(mount: Obj, place: Place) -> Obj:
     status = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
-        status.update(readOnly=True, recursiveReadOnly="Disabled")
+        recursive = place.recursive_readonly and mount.get("recursiveReadOnly", "Disabled") != "Disabled"
+        status.update(readOnly=True, recursiveReadOnly="Enabled" if recursive else "Disabled")
     return status
 
 

@@ -1,8 +1,9 @@
 """Requests and limits as the kernel takes them: CPU shares and quota, memory, OOM scores, QoS classes. Pure.
 
-Source: pkg/apis/core/v1/helper/qos, pkg/kubelet/cm/helpers_linux.go, pkg/kubelet/qos/policy.go, v1.34.
+Source: pkg/apis/core/v1/helper/qos, pkg/kubelet/cm/helpers_linux.go, pkg/kubelet/qos, v1.34.
 """
 
+from kubelite.admission.usage import pod_limits, pod_requests
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
 from runtimes.interface import Resources
@@ -15,6 +16,7 @@ _COMPUTE = ("cpu", "memory")
 
 
 def requests_of(container: Obj) -> Obj:
+    """What a container, or a pod's spec as a whole, asks for."""
     return (container.get("resources") or {}).get("requests") or {}
 
 
@@ -89,36 +91,42 @@ def oom_score(pod: Obj, container: Obj, memory_bytes: int) -> int:
         return -997
     if qos == "BestEffort":
         return 1000
-    request = requests_of(container).get("memory") or limits_of(container).get("memory")
-    wanted = quantities.value(request) if request else 0
+    wanted = _memory_request(container)
+    if container.get("restartPolicy") == "Always" and container in (pod["spec"].get("initContainers") or ()):
+        # A sidecar goes no sooner than those that it serves.
+        wanted = max(wanted, min(_memory_request(c) for c in pod["spec"]["containers"]))
+    wanted += _unshared_memory(pod)
     return min(max(1000 - 1000 * wanted // max(memory_bytes, 1), 3), 999)
 
 
-def of_pod(pod: Obj) -> Resources:
-    """The limits of the pod's own cgroup: the sum of its containers', unlimited where one of them is."""
+def _memory_request(container: Obj) -> int:
+    return quantities.value(requests_of(container).get("memory") or limits_of(container).get("memory") or "0")
+
+
+def _unshared_memory(pod: Obj) -> int:
+    """Each container's part of what the pod as a whole asks for beyond its containers."""
     spec = pod["spec"]
-    containers = spec["containers"]
-    cpu = sum(quantities.milli(requests_of(c).get("cpu") or limits_of(c).get("cpu") or "0") for c in containers)
-    cpu_limits = [limits_of(c).get("cpu") for c in containers]
-    memory_limits = [limits_of(c).get("memory") for c in containers]
-    cpu_limit = sum(quantities.milli(x) for x in cpu_limits if x) if all(cpu_limits) else 0
-    memory_limit = sum(quantities.value(x) for x in memory_limits if x) if all(memory_limits) else 0
-    for container in spec.get("initContainers") or ():
-        requests, limits = requests_of(container), limits_of(container)
-        lasting = container.get("restartPolicy") == "Always"
-        own = quantities.milli(requests.get("cpu") or limits.get("cpu") or "0")
-        cpu = cpu + own if lasting else max(cpu, own)
-        for name in _COMPUTE:
-            limit = limits.get(name)
-            if name == "cpu" and cpu_limit:
-                value = quantities.milli(limit) if limit else 0
-                cpu_limit = 0 if not limit else cpu_limit + value if lasting else max(cpu_limit, value)
-            elif name == "memory" and memory_limit:
-                value = quantities.value(limit) if limit else 0
-                memory_limit = 0 if not limit else memory_limit + value if lasting else max(memory_limit, value)
+    whole = quantities.value(requests_of(spec).get("memory") or "0")
+    theirs = pod_requests({"spec": {**spec, "resources": {}, "overhead": {}}}).get("memory", "0")
+    count = len(spec["containers"]) + len(spec.get("initContainers") or ())
+    return max(whole - quantities.value(theirs), 0) // count
+
+
+def of_pod(pod: Obj) -> Resources:
+    """The limits of the pod's own cgroup: what it may take as a whole, unlimited where one of its containers is."""
+    spec = pod["spec"]
+    bare: Obj = {"spec": spec}
+    requests, limits = pod_requests(bare), pod_limits(bare)
+    every = [*spec["containers"], *(spec.get("initContainers") or ())]
+
+    def limit_of(name: str) -> str:
+        declared = all(limits_of(c).get(name) for c in every) or bool(limits_of(spec).get(name))
+        return limits.get(name, "0") if declared else "0"
+
+    cpu = quantities.milli(limit_of("cpu"))
     return Resources(
-        cpu_period_us=QUOTA_PERIOD_US if cpu_limit else 0,
-        cpu_quota_us=quota_us(cpu_limit),
-        cpu_shares=shares(cpu),
-        memory_limit_bytes=memory_limit,
+        cpu_period_us=QUOTA_PERIOD_US if cpu else 0,
+        cpu_quota_us=quota_us(cpu),
+        cpu_shares=shares(quantities.milli(requests.get("cpu", "0"))),
+        memory_limit_bytes=quantities.value(limit_of("memory")),
     )

@@ -3,11 +3,13 @@
 Source: pkg/securitycontext, pkg/kubelet/kuberuntime/security_context*.go, v1.34.
 """
 
+import functools
+import glob
 from pathlib import PurePosixPath
 
 from kubelite.agent.faults import ConfigFault
 from kubelite.meta.types import Obj
-from runtimes.interface import Image, NamespaceMode, SeccompProfile, SecurityContext
+from runtimes.interface import Image, NamespaceMode, SecurityContext, SecurityProfile
 
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -42,7 +44,8 @@ def of_container(pod: Obj, container: Obj, image: Image, seccomp_dir: str, targe
         readonly_rootfs=bool(own.get("readOnlyRootFilesystem")),
         no_new_privs=own.get("allowPrivilegeEscalation") is False,
         seccomp=_seccomp(own.get("seccompProfile") or pod_level.get("seccompProfile"), seccomp_dir, privileged),
-        masked_paths=MASKED_PATHS if proc_mount == "Default" else (),
+        apparmor=_apparmor(own.get("appArmorProfile") or pod_level.get("appArmorProfile")),
+        masked_paths=masked_paths() if proc_mount == "Default" else (),
         readonly_paths=READONLY_PATHS if proc_mount == "Default" else (),
         selinux=own.get("seLinuxOptions") or pod_level.get("seLinuxOptions") or {},
         network=network_mode(pod),
@@ -50,6 +53,12 @@ def of_container(pod: Obj, container: Obj, image: Image, seccomp_dir: str, targe
         ipc=_ipc_mode(pod),
         pid_target=target_id,
     )
+
+
+@functools.cache
+def masked_paths() -> tuple[str, ...]:
+    """What of /proc and /sys no container sees: what tells of the machine's secrets and its heat."""
+    return MASKED_PATHS + tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")))
 
 
 def of_sandbox(pod: Obj) -> SecurityContext:
@@ -87,15 +96,21 @@ def _groups(pod_level: Obj) -> tuple[int, ...]:
     return (*groups, *(pod_level.get("supplementalGroups") or ()))
 
 
-def _seccomp(profile: Obj | None, seccomp_dir: str, privileged: bool) -> SeccompProfile:
+def _seccomp(profile: Obj | None, seccomp_dir: str, privileged: bool) -> SecurityProfile:
     if profile is None or privileged:
-        return SeccompProfile("Unconfined")
+        return SecurityProfile("Unconfined")
     if profile["type"] != "Localhost":
-        return SeccompProfile(profile["type"])
+        return SecurityProfile(profile["type"])
     name = PurePosixPath(profile.get("localhostProfile") or "")
     if name.is_absolute() or ".." in name.parts or not name.parts:
         raise ConfigFault(f"localhostProfile must be a relative path below the node's seccomp directory, not {str(name)!r}")
-    return SeccompProfile("Localhost", f"{seccomp_dir}/{name}")
+    return SecurityProfile("Localhost", f"{seccomp_dir}/{name}")
+
+
+def _apparmor(profile: Obj | None) -> SecurityProfile | None:
+    if profile is None:
+        return None
+    return SecurityProfile(profile["type"], profile.get("localhostProfile") or "")
 
 
 def _verify_non_root(pod: Obj, container: Obj, user: int | None, image: Image) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import orjson
 import structlog
 
-from kubelite.agent import admission, messages, podstate, podstatus
+from kubelite.agent import admission, containers, messages, podstate, podstatus
 from kubelite.agent.context import Context
 from kubelite.agent.events import field_path
 from kubelite.agent.observation import RESOURCES_ANNOTATION, Observed, Record, record_of
@@ -69,10 +69,10 @@ class PodWorker:
     def wake(self) -> None:
         self._wake.set()
 
-    def found(self, sandboxes: Iterable[Sandbox], containers: Iterable[Container]) -> None:
+    def found(self, sandboxes: Iterable[Sandbox], made: Iterable[Container]) -> None:
         """What an agent that starts finds of the pod in the runtime."""
         self.sandboxes = {s.id: s for s in sandboxes}
-        for container in containers:
+        for container in made:
             record = record_of(container)
             self.records[record.id] = record
             self.work.applied[record.id] = orjson.loads(record.annotations.get(RESOURCES_ANNOTATION, "{}"))
@@ -141,10 +141,10 @@ class PodWorker:
         self._dirty.add(event.container_id)
         self.wake()
 
-    def resync(self, sandboxes: Iterable[Sandbox], containers: Iterable[Container]) -> None:
+    def resync(self, sandboxes: Iterable[Sandbox], made: Iterable[Container]) -> None:
         """The runtime's whole truth, from a list: what differs from what is known is looked at again."""
         there = {s.id: s for s in sandboxes}
-        states = {c.id: c.state for c in containers}
+        states = {c.id: c.state for c in made}
         for id_, sandbox in there.items():
             known = self.sandboxes.get(id_)
             if known is None or known.state is not sandbox.state:
@@ -276,7 +276,8 @@ class PodWorker:
     def _report(self, decision: Decision) -> None:
         if self._orphaned:
             return
-        place = Place(self.context.options.runtime_name, self.context.host_ips)
+        recursive = containers.handler_of(self.context, self.pod).recursive_readonly
+        place = Place(self.context.options.runtime_name, self.context.host_ips, recursive)
         now_s = self.context.now()
         previous = self._reported or self.pod.get("status") or {}
         status = podstatus.status_of(self.pod, self.observed, self.memory, decision, previous, place, now_s)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from kubelite.agent import containers, faults, hooks, logs, podstate, resources
+from kubelite.agent import containers, faults, hooks, hosts, logs, podstate, resources
 from kubelite.agent.events import field_path
 from kubelite.agent.faults import ConfigFault, StartFault
 from kubelite.agent.observation import Record
@@ -168,7 +168,9 @@ class Work:
             if context.options.simulated:
                 config = containers.sandbox_config(context, pod, attempt)
             else:
-                config = await asyncio.to_thread(self._prepare_sandbox, attempt)
+                config, dns_faults = await asyncio.to_thread(self._prepare_sandbox, attempt)
+                for text in dns_faults:
+                    context.recorder.pod(pod, "Warning", "DNSConfigForming", text)
             # The volumes are made meanwhile; whoever starts first waits for them.
             self.refresh_volumes(first=True)
             # A sandbox that is being made when the agent stops must be found by the next one, not half made.
@@ -184,12 +186,12 @@ class Work:
         self.waiting.pop(SANDBOX, None)
         self._retries.pop(SANDBOX, None)
 
-    def _prepare_sandbox(self, attempt: int) -> SandboxConfig:
-        """The sandbox's configuration, with the cgroup and the directory that it names made."""
+    def _prepare_sandbox(self, attempt: int) -> tuple[SandboxConfig, list[str]]:
+        """The sandbox's configuration, with the cgroup and the directory that it names made; what of its resolver is left out."""
         config = containers.sandbox_config(self._context, self.pod, attempt)
         self._context.cgroups.ensure(self.pod)
         self._context.log_dir(self.pod).mkdir(parents=True, exist_ok=True)
-        return config
+        return config, hosts.dns_faults(self.pod, self._context.dns)
 
     async def _stop_sandboxes(self, ids: tuple[str, ...]) -> None:
         for id_ in ids:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubelite.controllers import pods
-from kubelite.controllers.eviction import tolerates
 from kubelite.controllers.rollouts import scaled
-from kubelite.meta import selectors
+from kubelite.meta import nodefit
 from kubelite.meta.copies import deep_copy
 from kubelite.meta.types import Obj
 
@@ -26,7 +25,6 @@ TOLERATIONS = (
     ("node.kubernetes.io/pid-pressure", "NoSchedule"),
     ("node.kubernetes.io/unschedulable", "NoSchedule"),
 )
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 NETWORK_TOLERATION = ("node.kubernetes.io/network-unavailable", "NoSchedule")
 
 
@@ -52,35 +50,13 @@ def tolerations_of(spec: Obj) -> list[Obj]:
     return found
 
 
-def matches_affinity(spec: Obj, node: Obj) -> bool:
-    """The node has the labels that the pod's nodeSelector and required node affinity ask for."""
-    labels = node["metadata"].get("labels") or {}
-    if not (spec.get("nodeSelector") or {}).items() <= labels.items():
-        return False
-    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(REQUIRED)
-    if required is None:
-        return True
-    return any(_matches_term(term, node, labels) for term in required.get("nodeSelectorTerms") or ())
-
-
-def _matches_term(term: Obj, node: Obj, labels: Mapping[str, str]) -> bool:
-    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False  # an empty term is no term
-    for requirement in fields:
-        is_in = node["metadata"]["name"] in (requirement.get("values") or ())
-        if requirement["key"] != "metadata.name" or is_in != (requirement["operator"] == "In"):
-            return False
-    return not expressions or selectors.from_node_expressions(expressions).matches(labels)
-
-
 def should_run(node: Obj, owner: Obj) -> tuple[bool, bool]:
     """(a pod is to be made on the node, a pod that is there may stay)."""
     spec = owner["spec"]["template"]["spec"]
-    if spec.get("nodeName", "") not in ("", node["metadata"]["name"]) or not matches_affinity(spec, node):
+    if spec.get("nodeName", "") not in ("", node["metadata"]["name"]) or not nodefit.matches(spec, node):
         return False, False
     tolerations = tolerations_of(spec)
-    bad = [t for t in node["spec"].get("taints") or () if not any(tolerates(toleration, t) for toleration in tolerations)]
+    bad = [t for t in node["spec"].get("taints") or () if not any(nodefit.tolerates(toleration, t) for toleration in tolerations)]
     fits = not any(t["effect"] in ("NoSchedule", "NoExecute") for t in bad)
     return fits, not any(t["effect"] == "NoExecute" for t in bad)
 
@@ -91,7 +67,7 @@ def node_of(pod: Obj) -> str:
     if spec.get("nodeName"):
         return str(spec["nodeName"])
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    for term in (affinity.get(REQUIRED) or {}).get("nodeSelectorTerms") or ():
+    for term in (affinity.get(nodefit.REQUIRED) or {}).get("nodeSelectorTerms") or ():
         for requirement in term.get("matchFields") or ():
             if requirement["key"] == "metadata.name" and requirement["operator"] == "In" and len(requirement["values"]) == 1:
                 return str(requirement["values"][0])
@@ -120,7 +96,10 @@ def template_for(owner: Obj, node: str, hash_: str) -> Obj:
     requirement = {"key": "metadata.name", "operator": "In", "values": [node]}
     affinity = spec.get("affinity") or {}
     # The template's own required terms are replaced: they were looked at when the node was chosen.
-    node_affinity = {**(affinity.get("nodeAffinity") or {}), REQUIRED: {"nodeSelectorTerms": [{"matchFields": [requirement]}]}}
+    node_affinity = {
+        **(affinity.get("nodeAffinity") or {}),
+        nodefit.REQUIRED: {"nodeSelectorTerms": [{"matchFields": [requirement]}]},
+    }
     spec["affinity"] = {**affinity, "nodeAffinity": node_affinity}
     made: Obj = template
     return made

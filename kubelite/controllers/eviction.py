@@ -10,20 +10,9 @@ from kubelite.controllers import conditions, pods
 from kubelite.controllers.environment import Environment
 from kubelite.controllers.nodes import BY_NODE, index_by_node
 from kubelite.controllers.reconciler import Controller, key_of, split_key
-from kubelite.meta import times
+from kubelite.meta import nodefit, times
 from kubelite.meta.errors import NotFound
 from kubelite.meta.types import Obj
-
-
-def tolerates(toleration: Obj, taint: Obj) -> bool:
-    """Source: k8s.io/api core/v1 toleration.go."""
-    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return True
-    return bool(toleration.get("operator", "Equal") in ("", "Equal") and toleration.get("value", "") == taint.get("value", ""))
 
 
 def evicting_taints(node: Obj) -> list[Obj]:
@@ -34,7 +23,7 @@ def tolerated_for(taints: Sequence[Obj], tolerations: Sequence[Obj]) -> float | 
     """How many seconds a pod with these tolerations may stay: 0 for not at all, None for ever."""
     seconds: list[float] = []
     for taint in taints:
-        matching = [t for t in tolerations if tolerates(t, taint)]
+        matching = [t for t in tolerations if nodefit.tolerates(t, taint)]
         if not matching:
             return 0.0
         seconds += [max(t["tolerationSeconds"], 0) for t in matching if t.get("tolerationSeconds") is not None]

@@ -130,15 +130,18 @@ class Backend:
             self._call(self._runtime.Version(cri.VersionRequest(), timeout=_QUICK_S)),
             self._call(self._runtime.Status(cri.StatusRequest(verbose=True), timeout=_QUICK_S)),
         )
-        handlers = [handler.name for handler in status.runtime_handlers]
+        handlers = [
+            to.Handler(h.name, h.features.recursive_read_only_mounts, h.features.user_namespaces) for h in status.runtime_handlers
+        ]
         if not handlers:
             config = json.loads(status.info.get("config") or "{}")
-            handlers = ["", *((config.get("containerd") or {}).get("runtimes") or {})]
+            handlers = [to.Handler(name) for name in ("", *((config.get("containerd") or {}).get("runtimes") or {}))]
         return to.RuntimeInfo(
             name=version.runtime_name,
             version=version.runtime_version,
             conditions=tuple(to.Condition(c.type, c.status, c.reason, c.message) for c in status.status.conditions),
             handlers=tuple(handlers),
+            strict_groups=status.features.supplemental_groups_policy,
         )
 
     # sandboxes

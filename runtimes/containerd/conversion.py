@@ -23,7 +23,7 @@ _PROPAGATIONS = {
     "host_to_container": cri.PROPAGATION_HOST_TO_CONTAINER,
     "bidirectional": cri.PROPAGATION_BIDIRECTIONAL,
 }
-_SECCOMP = {
+_PROFILES = {
     "RuntimeDefault": cri.SecurityProfile.RuntimeDefault,
     "Unconfined": cri.SecurityProfile.Unconfined,
     "Localhost": cri.SecurityProfile.Localhost,
@@ -54,7 +54,7 @@ def sandbox_config(config: to.SandboxConfig) -> cri.PodSandboxConfig:
                 privileged=security.privileged,
                 readonly_rootfs=security.readonly_rootfs,
                 supplemental_groups=security.supplemental_groups,
-                seccomp=_seccomp(security),
+                seccomp=_profile(security.seccomp),
                 selinux_options=_selinux(security.selinux),
                 run_as_user=_int64(security.run_as_user),
                 run_as_group=_int64(security.run_as_group),
@@ -117,7 +117,8 @@ def container_config(config: to.ContainerConfig) -> cri.ContainerConfig:
                 no_new_privs=security.no_new_privs,
                 masked_paths=security.masked_paths,
                 readonly_paths=security.readonly_paths,
-                seccomp=_seccomp(security),
+                seccomp=_profile(security.seccomp),
+                apparmor=_profile(security.apparmor),
             ),
         ),
     )
@@ -238,8 +239,10 @@ def _namespaces(security: to.SecurityContext) -> cri.NamespaceOption:
     )
 
 
-def _seccomp(security: to.SecurityContext) -> cri.SecurityProfile:
-    return cri.SecurityProfile(profile_type=_SECCOMP[security.seccomp.kind], localhost_ref=security.seccomp.path)
+def _profile(profile: to.SecurityProfile | None) -> cri.SecurityProfile | None:
+    if profile is None:
+        return None
+    return cri.SecurityProfile(profile_type=_PROFILES[profile.kind], localhost_ref=profile.reference)
 
 
 def _selinux(options: Mapping[str, str]) -> cri.SELinuxOption | None:

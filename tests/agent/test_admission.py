@@ -5,12 +5,13 @@ from typing import Any, cast
 
 import pytest
 
-from kubelite.agent import admission, containers
+from kubelite.agent import admission, containers, sysctls
 from kubelite.agent.admission import Claim
 from kubelite.agent.context import Context
 from kubelite.agent.faults import ConfigFault
 from kubelite.agent.objects import Objects
 from kubelite.meta.types import Obj
+from runtimes.interface import RuntimeInfo
 from tests.agent.pods import container, pod
 
 
@@ -19,7 +20,8 @@ def context(**allocatable: str) -> Context:
     objects = Objects()
     labels = {"disk": "ssd"}
     objects.changed("nodes", {"metadata": {"name": "n1", "resourceVersion": "1", "labels": labels}, "spec": {}})
-    return cast(Context, SimpleNamespace(options=options, objects=objects, allocatable=allocatable))
+    made = SimpleNamespace(options=options, objects=objects, allocatable=allocatable, has_apparmor=False, runtime_info=None)
+    return cast(Context, made)
 
 
 def asking(cpu: str, **spec: Any) -> Obj:
@@ -38,11 +40,51 @@ def test_a_pod_that_does_not_fit_says_what_is_short() -> None:
     assert refusal[0] == "OutOfpods"
 
 
-def test_a_node_selector_is_checked_on_the_nodes_own_labels() -> None:
-    assert admission.check(context(), pod(nodeSelector={"disk": "ssd"}), []) is None
-    refusal = admission.check(context(), pod(nodeSelector={"disk": "hdd"}), [])
-    assert refusal is not None
-    assert refusal[0] == "NodeAffinity"
+def test_a_node_selector_and_a_required_affinity_are_checked_on_the_nodes_own_labels() -> None:
+    def wanting(disk: str) -> list[Obj]:
+        expressions = [{"key": "disk", "operator": "In", "values": [disk]}]
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": expressions}]}}
+        return [pod(nodeSelector={"disk": disk}), pod(affinity={"nodeAffinity": required})]
+
+    text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    assert [admission.check(context(), made, []) for made in wanting("ssd")] == [None, None]
+    assert [admission.check(context(), made, []) for made in wanting("hdd")] == [("NodeAffinity", text)] * 2
+
+
+def test_a_taint_that_ends_pods_takes_none_in() -> None:
+    there = context()
+    taints = [{"key": "a", "effect": "NoSchedule"}, {"key": "b", "effect": "NoExecute"}]
+    node = {"metadata": {"name": "n1", "resourceVersion": "2"}, "spec": {"taints": taints}}
+    there.objects.changed("nodes", node)
+    text = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+    assert admission.check(there, pod(), []) == ("TaintToleration", text)
+    assert admission.check(there, pod(tolerations=[{"key": "b", "operator": "Exists"}]), []) is None
+
+
+def test_resources_that_somebody_gave_the_node_count_and_unknown_ones_do_not() -> None:
+    there = context(cpu="2")
+    status = {"allocatable": {"example.com/thing": "3", "cpu": "1"}}
+    there.objects.changed("nodes", {"metadata": {"name": "n1", "resourceVersion": "2"}, "spec": {}, "status": status})
+    things = pod(container("c", resources={"requests": {"example.com/thing": "2", "example.com/other": "9", "cpu": "2"}}))
+    assert admission.check(there, things, []) is None
+    text = "Node didn't have enough resource: example.com/thing, requested: 2, used: 2, capacity: 3"
+    assert admission.check(there, things, [Claim({"example.com/thing": 2})]) == ("OutOfexample.com/thing", text)
+
+
+def test_a_pod_for_another_system_is_refused() -> None:
+    labelled = pod()
+    labelled["metadata"]["labels"] = {"kubernetes.io/os": "windows"}
+    refusals = [admission.check(context(), made, []) for made in (labelled, pod(os={"name": "windows"}))]
+    assert [r and r[0] for r in refusals] == ["PodOSSelectorNodeLabelDoesNotMatch", "PodOSNotSupported"]
+
+
+def test_groups_that_are_ruled_out_need_a_runtime_that_knows_how() -> None:
+    strict = pod(securityContext={"supplementalGroupsPolicy": "Strict"})
+    text = "SupplementalGroupsPolicy=Strict is not supported in this node"
+    assert admission.check(context(), strict, []) == ("SupplementalGroupsPolicyNotSupported", text)
+    able = context()
+    able.runtime_info = RuntimeInfo("r", "1", (), strict_groups=True)
+    assert admission.check(able, strict, []) is None
 
 
 @pytest.mark.parametrize(
@@ -54,12 +96,24 @@ def test_only_safe_and_allowed_sysctls_are_taken(name: str, allowed: bool) -> No
     assert allowed or refusal == ("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
 
 
-def test_a_profile_that_cannot_be_put_on_is_refused() -> None:
-    profile = {"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}
+def test_a_sysctl_of_the_hosts_is_not_set_by_a_pod_that_shares_it() -> None:
+    asked = {"securityContext": {"sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}]}}
+    text = 'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host Net enabled'
+    assert admission.check(context(), pod(**asked), []) is None
+    assert admission.check(context(), pod(hostNetwork=True, **asked), []) == ("SysctlForbidden", text)
+    assert sysctls.normalized("net/ipv4/conf/eno2.100/rp_filter") == "net.ipv4.conf.eno2/100.rp_filter"
+
+
+@pytest.mark.parametrize("kind", ["Localhost", "RuntimeDefault"])
+def test_a_profile_that_cannot_be_put_on_is_refused(kind: str) -> None:
+    profile = {"appArmorProfile": {"type": kind, "localhostProfile": "p"}}
+    able = context()
+    able.has_apparmor = True
     for spec in (pod(securityContext=profile), pod(initContainers=[container("i", securityContext=profile)])):
-        refusal = admission.check(context(), spec, [])
-        assert refusal is not None
-        assert refusal[0] == "AppArmor"
+        text = "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+        assert admission.check(context(), spec, []) == ("AppArmor", text)
+        assert admission.check(able, spec, []) is None
+    assert admission.check(context(), pod(securityContext={"appArmorProfile": {"type": "Unconfined"}}), []) is None
 
 
 @pytest.mark.parametrize("field", [{"hostUsers": False}, {"resourceClaims": [{"name": "gpu"}]}])

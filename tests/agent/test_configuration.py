@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kubelite.agent import environment, hosts, images, resources, security
+from kubelite.agent import downward, environment, hosts, images, resources, security
 from kubelite.agent.environment import Facts
 from kubelite.agent.faults import ConfigFault
 from kubelite.agent.hosts import Dns
@@ -86,6 +86,27 @@ def test_references_to_objects_fields_and_resources() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("resource", "divisor", "limits", "whole", "expected"),
+    [
+        ("limits.cpu", "1m", {"cpu": "1500m"}, {}, "1500"),
+        ("limits.cpu", "0", {"cpu": "1500m"}, {}, "2"),
+        ("limits.memory", "1Mi", {}, {}, "8192"),
+        ("limits.memory", "1Mi", {}, {"memory": "1Gi"}, "1024"),
+        ("limits.cpu", "1", {"cpu": "0"}, {"cpu": "2"}, "2"),
+        ("limits.hugepages-2Mi", "1", {}, {}, "0"),
+        ("requests.memory", "1", {}, {}, "0"),
+    ],
+)
+def test_a_limit_that_is_not_set_is_the_pods_or_the_nodes(
+    resource: str, divisor: str, limits: Obj, whole: Obj, expected: str
+) -> None:
+    spec = container("c", resources={"limits": limits})
+    selector = {"resource": resource, "divisor": divisor}
+    node = {"cpu": "4", "memory": "8Gi", "hugepages-2Mi": "1Gi"}
+    assert downward.resource_value(pod(spec, resources={"limits": whole}), selector, spec, node) == expected
+
+
 def test_env_from_takes_whole_objects_with_a_prefix() -> None:
     there = objects(configmaps=[{"metadata": {"name": "m"}, "data": {"a": "1", "b=c": "no"}}])
     assert env([], there, envFrom=[{"prefix": "P_", "configMapRef": {"name": "m"}}]) == {"P_a": "1"}
@@ -126,6 +147,22 @@ def test_dns_policies(tmp_path: Any) -> None:
     assert (none.servers, none.options) == (("9.9.9.9",), ("ndots:2",))
 
 
+def test_what_resolvers_do_not_take_is_left_out_and_told(tmp_path: Any) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 192.0.2.53\noptions ndots:1 timeout:1\noptions ndots:3\n")
+    dns = Dns("cluster.local", "10.96.0.10", str(conf))
+    assert hosts.dns_of(pod(dnsPolicy="Default"), dns).options == ("ndots:3", "timeout:1")
+    assert hosts.dns_faults(pod(dnsPolicy="Default"), dns) == []
+    own = {"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3"], "searches": ["a.example", "x" * 254]}
+    spec = pod(dnsPolicy="Default", dnsConfig=own)
+    assert hosts.dns_of(spec, dns).servers == ("192.0.2.53", "1.1.1.1", "2.2.2.2")
+    omitted = "limits were exceeded, some {} have been omitted, the applied {} line is: {}"
+    assert hosts.dns_faults(spec, dns) == [
+        "Nameserver " + omitted.format("nameservers", "nameserver", "192.0.2.53 1.1.1.1 2.2.2.2"),
+        "Search Line " + omitted.format("search paths", "search", "a.example"),
+    ]
+
+
 def test_qos_classes() -> None:
     both = {"cpu": "1", "memory": "1Gi"}
     assert resources.qos_class(pod()) == "BestEffort"
@@ -146,6 +183,25 @@ def test_a_pods_cgroup_is_unlimited_where_one_container_is() -> None:
     limited = container("a", resources={"limits": {"memory": "1Gi", "cpu": "1"}})
     assert resources.of_pod(pod(limited, container("b"))).memory_limit_bytes == 0
     assert resources.of_pod(pod(limited, {**limited, "name": "b"})).memory_limit_bytes == 2 << 30
+
+
+def test_a_pods_own_limits_and_its_overhead_are_its_cgroups() -> None:
+    asking = container("a", resources={"requests": {"cpu": "100m", "memory": "1Gi"}})
+    whole = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "3Gi"}}
+    found = resources.of_pod(pod(asking, container("b"), resources=whole, overhead={"cpu": "500m", "memory": "1Gi"}))
+    assert (found.cpu_shares, found.cpu_quota_us, found.memory_limit_bytes) == (1536, 250_000, 4 << 30)
+
+
+def test_a_sidecar_is_killed_no_sooner_than_those_it_serves() -> None:
+    def asking(name: str, memory: str, **fields: Any) -> Obj:
+        return container(name, resources={"requests": {"memory": memory}}, **fields)
+
+    small = asking("s", "1Gi", restartPolicy="Always")
+    spec = pod(asking("a", "2Gi"), asking("b", "4Gi"), initContainers=[small, asking("i", "1Gi")])
+    scores = {c["name"]: resources.oom_score(spec, c, 8 << 30) for c in spec["spec"]["initContainers"]}
+    assert scores == {"s": 750, "i": 875}
+    spec["spec"]["resources"] = {"requests": {"memory": "10Gi"}}
+    assert resources.oom_score(spec, spec["spec"]["containers"][0], 8 << 30) == 657
 
 
 def test_who_must_not_be_root_is_not() -> None:
@@ -181,7 +237,7 @@ def test_a_containers_security_comes_before_the_pods() -> None:
 def test_a_local_seccomp_profile_lies_below_the_nodes_directory() -> None:
     """CVE-2023-2431"""
     good = container("c", securityContext={"seccompProfile": {"type": "Localhost", "localhostProfile": "p/a.json"}})
-    assert security.of_container(pod(good), good, IMAGE, "/seccomp").seccomp.path == "/seccomp/p/a.json"
+    assert security.of_container(pod(good), good, IMAGE, "/seccomp").seccomp.reference == "/seccomp/p/a.json"
     for path in ("../x", "/etc/x", ""):
         bad = container("c", securityContext={"seccompProfile": {"type": "Localhost", "localhostProfile": path}})
         with pytest.raises(ConfigFault):

@@ -2,6 +2,7 @@ from typing import Any
 
 from kubelite.controllers import daemonplan
 from kubelite.controllers.daemonsets import DaemonSets
+from kubelite.meta import nodefit
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, pod_template, workload
 
@@ -122,18 +123,18 @@ def test_node_affinity_and_fields_decide_where_a_daemon_runs() -> None:
     here: Obj = {"metadata": {"name": "n1", "labels": {"zone": "a", "cores": "8"}}, "spec": {}}
 
     def spec(*terms: Obj) -> Obj:
-        return {"affinity": {"nodeAffinity": {daemonplan.REQUIRED: {"nodeSelectorTerms": list(terms)}}}}
+        return {"affinity": {"nodeAffinity": {nodefit.REQUIRED: {"nodeSelectorTerms": list(terms)}}}}
 
     in_a = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
     in_b = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}
     large = {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["4"]}]}
     other = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]}
-    assert daemonplan.matches_affinity(spec(in_b, in_a), here)
-    assert daemonplan.matches_affinity(spec(large), here)
-    assert not daemonplan.matches_affinity(spec(in_b), here)
-    assert not daemonplan.matches_affinity(spec(other), here)
-    assert not daemonplan.matches_affinity(spec({}), here)
-    assert daemonplan.matches_affinity({}, here)
+    assert nodefit.matches(spec(in_b, in_a), here)
+    assert nodefit.matches(spec(large), here)
+    assert not nodefit.matches(spec(in_b), here)
+    assert not nodefit.matches(spec(other), here)
+    assert not nodefit.matches(spec({}), here)
+    assert nodefit.matches({}, here)
 
 
 def _owner(**rolling: Any) -> Obj:

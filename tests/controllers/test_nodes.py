@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 
 from kubelite.controllers import Settings, nodes
-from kubelite.controllers.eviction import TaintEviction, tolerated_for, tolerates
+from kubelite.controllers.eviction import TaintEviction, tolerated_for
 from kubelite.controllers.nodes import NodeLifecycle, NodeNetworks
 from kubelite.controllers.podgc import PodCollector
-from kubelite.meta import times
+from kubelite.meta import nodefit, times
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, pod_template
 
@@ -163,10 +163,10 @@ async def test_an_evicting_taint_drives_away_what_does_not_tolerate_it(cluster: 
 
 def test_tolerations_match_by_key_effect_and_operator() -> None:
     taint = {"key": "k", "value": "v", "effect": "NoExecute"}
-    assert tolerates({"operator": "Exists"}, taint)
-    assert tolerates({"key": "k", "value": "v"}, taint)
-    assert not tolerates({"key": "k", "value": "w"}, taint)
-    assert not tolerates({"key": "k", "operator": "Exists", "effect": "NoSchedule"}, taint)
+    assert nodefit.tolerates({"operator": "Exists"}, taint)
+    assert nodefit.tolerates({"key": "k", "value": "v"}, taint)
+    assert not nodefit.tolerates({"key": "k", "value": "w"}, taint)
+    assert not nodefit.tolerates({"key": "k", "operator": "Exists", "effect": "NoSchedule"}, taint)
     assert tolerated_for([taint], []) == 0
     assert tolerated_for([taint], [{"operator": "Exists"}]) is None
     assert tolerated_for([taint], [{"operator": "Exists", "tolerationSeconds": 5}, {"key": "k", "value": "v"}]) == 5

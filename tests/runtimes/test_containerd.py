@@ -151,7 +151,7 @@ class TestContainerd(RuntimeSuite):
         assert [line for _, _, line in pod.log()] == ["1000", "3000", "3000 4000", "1", "0000000000000000", "1", "2"]
 
     async def test_cve_2023_2431_a_seccomp_profile_that_cannot_be_applied_fails_the_container(self, pod: Pod) -> None:
-        security = to.SecurityContext(seccomp=to.SeccompProfile("Localhost", "/no/such/profile.json"))
+        security = to.SecurityContext(seccomp=to.SecurityProfile("Localhost", "/no/such/profile.json"))
         with pytest.raises(RuntimeFault):
             await pod.run("true", security=security)
 
