@@ -55,6 +55,18 @@ def check(context: Context, pod: Obj, others: Sequence[Claim]) -> Refusal | None
     )
 
 
+def check_resize(context: Context, pod: Obj, others: Sequence[Claim]) -> Refusal | None:
+    """Why a pod does not get the resources that it asks for now: Infeasible, or Deferred until others go; None: it does."""
+    wanted = requests_of(pod)
+    for name in ("memory", "cpu"):
+        capacity = _amount(name, context.allocatable.get(name, "0"))
+        if wanted.get(name, 0) > capacity:
+            text = f"Node didn't have enough capacity: {name}, requested: {wanted[name]}, capacity: {capacity}"
+            return "Infeasible", text
+    refusal = check(context, pod, others)
+    return None if refusal is None else ("Deferred", refusal[1])
+
+
 def _os(pod: Obj) -> Refusal | None:
     if (pod["metadata"].get("labels") or {}).get("kubernetes.io/os", "linux") != "linux":
         text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"

@@ -6,11 +6,12 @@ was lost, and ends what the runtime has of pods that the API no longer knows.
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 
 import structlog
 
-from kubelite.agent import admission
+from kubelite.agent import admission, resources
 from kubelite.agent import observation as keys
 from kubelite.agent.context import Context
 from kubelite.agent.sync import PodWorker
@@ -73,6 +74,10 @@ class Pods:
         worker = self._workers.get(new["metadata"]["uid"])
         if worker is not None:
             worker.changed(new)
+            if worker.wants_resize:
+                self._resize()
+            else:
+                worker.resize(None)
         elif self._group is not None and new["metadata"]["uid"] not in self._ended:
             self._add(new)
 
@@ -95,10 +100,18 @@ class Pods:
         task.add_done_callback(lambda _: self._tasks.pop(uid, None))
         return worker
 
+    def _resize(self) -> None:
+        """Gives pods what they ask for where the node has it now: first those that ask for no more, then by their importance."""
+        waiting = [worker for worker in self._workers.values() if worker.wants_resize]
+        for worker in sorted(waiting, key=_urgency):
+            others = [w.claim for w in self._workers.values() if w.active and w is not worker]
+            worker.resize(admission.check_resize(self._context, worker.wish, others))
+
     def _gone(self, uid: str) -> None:
         worker = self._workers.pop(uid, None)
         if worker is None:
             return
+        self._resize()
         meta = worker.pod["metadata"]
         present = self._context.objects.get("pods", meta["name"], meta["namespace"])
         if present is not None and present["metadata"]["uid"] == uid:
@@ -185,6 +198,16 @@ class Pods:
             return
         for uid, worker in self._workers.items():
             worker.resync(sandboxes.get(uid, []), containers.get(uid, []))
+        self._resize()
+
+
+def _urgency(worker: PodWorker) -> tuple[bool, int, bool, float]:
+    """The order in which pods that wait for other resources are looked at."""
+    wanted, taken = admission.requests_of(worker.wish), worker.claim.requests
+    grows = any(amount > taken.get(name, 0) for name, amount in wanted.items())
+    since_s = worker.memory.resize.pending.since_s if worker.memory.resize.pending else math.inf
+    important = resources.qos_class(worker.wish) == "Guaranteed"
+    return grows, -(worker.wish["spec"].get("priority") or 0), not important, since_s
 
 
 def _stand_in(uid: str, sandboxes: list[Sandbox], containers: list[Container]) -> Obj:

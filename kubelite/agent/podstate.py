@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kubelite.agent.observation import Observed, Record, hash_of
+from kubelite.agent.resizing import Resize
 from kubelite.meta import times
 from kubelite.meta.types import Obj
 from runtimes.interface import ContainerState, SandboxState
@@ -81,6 +82,8 @@ class Memory:
     started_at_s: float = 0.0
     #: The resources that running containers have, by container id, as their specs gave them.
     applied: Mapping[str, Obj] = field(default_factory=dict)
+    #: How the resources that its spec asks for stand.
+    resize: Resize = field(default_factory=Resize)
     #: The pod's phase as last reported is Succeeded or Failed: nothing of it is ever started again.
     terminal: bool = False
 

@@ -9,7 +9,7 @@ Source: pkg/kubelet/kubelet_pods.go (getPhase, convertToAPIContainerStatuses), p
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubelite.agent import resources
+from kubelite.agent import resizing, resources
 from kubelite.agent.observation import Observed, Record
 from kubelite.agent.podstate import Decision, Memory, Role, Verdict, Waiting, all_containers, should_restart
 from kubelite.meta import times
@@ -72,7 +72,8 @@ def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, 
         status["initContainerStatuses"] = statuses["init"]
     if statuses["ephemeral"]:
         status["ephemeralContainerStatuses"] = statuses["ephemeral"]
-    status["conditions"] = _conditions(pod, by_name, phase, observed, previous, now_s)
+    resize = [] if decision.finished or memory.terminal else resizing.conditions(memory.resize)
+    status["conditions"] = [*resize, *_conditions(pod, by_name, phase, observed, previous, now_s)]
     return status
 
 

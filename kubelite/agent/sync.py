@@ -13,13 +13,14 @@ from dataclasses import replace
 import orjson
 import structlog
 
-from kubelite.agent import admission, containers, messages, podstate, podstatus
+from kubelite.agent import admission, containers, messages, podstate, podstatus, resizing
 from kubelite.agent.context import Context
 from kubelite.agent.events import field_path
 from kubelite.agent.observation import RESOURCES_ANNOTATION, Observed, Record, record_of
 from kubelite.agent.podstate import Backoff, Decision, Ending, Memory, Verdict
 from kubelite.agent.podstatus import TERMINAL, Place
 from kubelite.agent.probes import Probers
+from kubelite.agent.resizing import Resize, Standing
 from kubelite.agent.work import Work
 from kubelite.meta import pods, times
 from kubelite.meta.types import Obj
@@ -36,7 +37,9 @@ class PodWorker:
 
     def __init__(self, context: Context, pod: Obj, gone: Callable[[str], None]) -> None:
         self.context = context
-        self.pod = pod
+        #: The pod with the resources that it was given; `wish` is the pod as the API has it.
+        self.pod = self.wish = pod
+        self.given = resizing.resources_of(pod)
         self.uid: str = pod["metadata"]["uid"]
         #: What it takes of the node.
         self.claim = admission.claim_of(pod)
@@ -79,25 +82,33 @@ class PodWorker:
             if record.backoff_s:
                 self.work.backoffs[record.name] = Backoff(record.backoff_s, record.created_at_ns / 1e9, record.hash)
         self._dirty |= {*self.sandboxes, *self.records}
-        self._trust_reported_verdicts()
+        self._trust_status()
+        self.given = resizing.given_before(self.wish)
+        self.pod = resizing.with_resources(self.wish, self.given)
+        self.claim = admission.claim_of(self.pod)
         if self.active and "deletionTimestamp" not in self.pod["metadata"]:
             # What the pod reads may have changed while no agent ran, and its tokens must not run out.
             self.work.refresh_volumes(first=True)
         self.wake()
 
-    def _trust_reported_verdicts(self) -> None:
-        """A container that was ready before this agent started stays so until a probe says otherwise."""
+    def _trust_status(self) -> None:
+        """What was reported before this agent started holds until something else is found: a container that was ready is, and
+        has the resources that it had."""
         status = self.pod.get("status") or {}
         verdicts = {}
         for entry in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
             id_ = entry.get("containerID", "").rpartition("//")[2]
-            if id_ in self.records:
-                verdicts[id_] = Verdict(entry.get("started") or None, None, entry.get("ready") or None)
+            if id_ not in self.records:
+                continue
+            verdicts[id_] = Verdict(entry.get("started") or None, None, entry.get("ready") or None)
+            if "resources" in entry:
+                self.work.applied[id_] = entry["resources"]
         self.probers.adopt(verdicts)
 
     def changed(self, pod: Obj) -> None:
         """The API's pod changed: wakes where something that the agent acts on did."""
-        old, self.pod = self.pod, pod
+        old, self.wish = self.pod, pod
+        pod = self.pod = resizing.with_resources(pod, self.given)
         grace_s = pod["metadata"].get("deletionGracePeriodSeconds")
         old_grace_s = old["metadata"].get("deletionGracePeriodSeconds")
         if grace_s is not None and (old_grace_s is None or grace_s < old_grace_s):
@@ -114,6 +125,43 @@ class PodWorker:
         elif self._reported is not None and (pod.get("status") or {}).get("phase") in TERMINAL and not self.memory.terminal:
             self.memory.terminal = True
             self.wake()
+
+    @property
+    def wants_resize(self) -> bool:
+        return resizing.resources_of(self.wish) != self.given and self.active and "deletionTimestamp" not in self.wish["metadata"]
+
+    def resize(self, refusal: admission.Refusal | None) -> None:
+        """The node's word on the resources that the spec asks for: granted, or why not."""
+        generation, now_s, before = self.wish["metadata"].get("generation", 0), self.context.now(), self.memory.resize
+        if refusal is not None:
+            self.memory.resize = replace(before, pending=resizing.waiting(before.pending, *refusal, generation, now_s))
+        elif self.wants_resize:
+            self.given, old = resizing.resources_of(self.wish), self.pod
+            self.pod, self.claim = self.wish, admission.claim_of(self.wish)
+            self.memory.resize = Resize(progress=Standing(generation, now_s))
+            self.work.changed(old)
+        else:
+            self.memory.resize = replace(before, pending=None)
+        if self.memory.resize != before:
+            self.wake()
+
+    def resize_failed(self, message: str) -> None:
+        """The runtime does not give a running container what it was granted; it is asked again."""
+        before = self.memory.resize.progress or Standing(self.wish["metadata"].get("generation", 0), self.context.now())
+        error = resizing.waiting(before, "Error", message, before.generation, self.context.now())
+        self.memory.resize = replace(self.memory.resize, progress=error)
+        self.wake()
+
+    def _tell_resized(self) -> None:
+        """A resize ends when every container that runs has what it was given."""
+        if self.memory.resize.progress is None or any(
+            record.running and self.work.applied.get(record.id, self.given[record.name]) != self.given[record.name]
+            for record in self.observed.containers
+            if record.name in self.given
+        ):
+            return
+        self.memory.resize = replace(self.memory.resize, progress=None)
+        self.context.recorder.pod(self.pod, "Normal", "ResizeCompleted", resizing.completed(self.pod))
 
     def removed(self) -> None:
         """The API has no such pod any more: everything of it ends."""
@@ -222,6 +270,7 @@ class PodWorker:
             self.context.recorder.pod(self.pod, "Normal", decision.ending.reason, decision.ending.message)
         self.probers.update(self.pod, self.observed, decision.terminating)
         self._tell_holds(decision)
+        self._tell_resized()
         self.holding = frozenset(decision.holds)
         # Reported before it is carried out: a status that shows what was found costs nobody a wait.
         self._report(decision)

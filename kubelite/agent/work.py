@@ -20,6 +20,7 @@ from kubelite.agent.faults import ConfigFault, StartFault
 from kubelite.agent.observation import Record
 from kubelite.agent.podstate import MINIMUM_GRACE_S, SANDBOX, Backoff, Decision, Kill, Start, Waiting, container_of
 from kubelite.agent.volumes.volumes import Prepared
+from kubelite.meta import quantities
 from kubelite.meta.types import Obj
 from runtimes.interface import ContainerConfig, Image, NotFound, RuntimeFault, SandboxConfig
 
@@ -407,13 +408,26 @@ class Work:
         if not context.options.simulated:
             await asyncio.to_thread(context.cgroups.ensure, pod)
         limits = resources.of_container(pod, container, context.memory_bytes)
-        await context.runtime.update_container_resources(record.id, limits)
+        try:
+            await self._check_shrinks(record, limits.memory_limit_bytes)
+            await context.runtime.update_container_resources(record.id, limits)
+        except RuntimeFault as e:
+            self._worker.resize_failed(str(e))
+            raise
         if not context.options.simulated:
             # Shrinking works only once no container needs more.
             await asyncio.to_thread(context.cgroups.ensure, pod)
         self.applied[record.id] = container.get("resources") or {}
-        text = f"Pod resize completed: {container['name']}"
-        context.recorder.pod(pod, "Normal", "ResizeCompleted", text, field_path(pod, record.name))
+
+    async def _check_shrinks(self, record: Record, limit_bytes: int) -> None:
+        """A container is not given less memory than it uses, which would end it. Raises RuntimeFault."""
+        before = resources.limits_of({"resources": self.applied.get(record.id)}).get("memory")
+        if not limit_bytes or (before is not None and limit_bytes >= quantities.value(before)):
+            return
+        for stats in await self._context.runtime.container_stats():
+            if stats.container_id == record.id and stats.memory_usage_bytes >= limit_bytes:
+                text = f'attempting to set container "{record.name}" memory limit ({limit_bytes}) below current usage'
+                raise RuntimeFault(f"cannot decrease memory limits: {text} ({stats.memory_usage_bytes})")
 
     # Killing.
 

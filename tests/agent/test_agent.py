@@ -168,17 +168,6 @@ async def test_a_missing_config_map_holds_the_container_until_it_is_there(cluste
     await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
 
 
-async def test_a_resized_pod_gets_its_new_limits_without_a_restart(cluster: Cluster) -> None:
-    limits = {"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "64Mi"}}
-    await cluster.run_pod(container(resources=limits))
-    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
-    larger = {"limits": {"cpu": "2", "memory": "64Mi"}, "requests": {"cpu": "2", "memory": "64Mi"}}
-    patch = {"spec": {"containers": [{"name": "c", "resources": larger}]}}
-    await cluster.client.patch("pods", "web", "default", patch, form="strategic", subresource="resize")
-    pod = await cluster.until_pod(lambda p: status_of(p).get("resources", {}).get("limits", {}).get("cpu") == "2")
-    assert status_of(pod)["restartCount"] == 0
-
-
 async def read_all(cluster: Cluster, **asked: object) -> str:
     chunks = await cluster.nodes.open_logs(NODE, pb.Logs(namespace="default", pod="web", container="c", **asked))
     return b"".join([chunk async for chunk in chunks]).decode()
