@@ -53,7 +53,7 @@ async def read(
 async def _lines(
     path: Path, query: Query, ended: Callable[[], bool], looked: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[bytes]:
-    since = _nanos_text(query.since_s)
+    lines = _Lines(query)
     stream = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
     with _closing(stream):
         if query.tail_lines is not None:
@@ -69,7 +69,7 @@ async def _lines(
                 if data:
                     head, newline, tail = (rest + data).rpartition(b"\n")
                     rest = tail
-                    if newline and (text := _rendered(head + newline, query, since)):
+                    if newline and (text := lines.rendered(head + newline)):
                         yield text
                     continue
                 if changes is None or was_ended:
@@ -77,7 +77,7 @@ async def _lines(
                 if await asyncio.to_thread(_reopened, path, stream):
                     continue
                 await _either(changes.changed.wait(), looked())
-        if rest and (text := _rendered(rest, query, since)):
+        if rest and (text := lines.rendered(rest)):
             yield text
 
 
@@ -113,20 +113,30 @@ async def _either(*waits: Awaitable[object]) -> None:
             task.cancel()
 
 
-def _rendered(data: bytes, query: Query, since: bytes) -> bytes:
-    """The texts of whole lines, filtered as asked."""
-    out = []
-    wanted = query.stream.lower().encode()
-    for line in data.split(b"\n"):
-        stamp, _, after = line.partition(b" ")
-        stream, _, after = after.partition(b" ")
-        tag, _, text = after.partition(b" ")
-        if not stamp or (since and _comparable(stamp) < since) or (wanted and stream != wanted):
-            continue
-        if query.timestamps:
-            out.append(stamp + b" ")
-        out.append(text if tag.startswith(b"P") else text + b"\n")
-    return b"".join(out)
+class _Lines:
+    """Makes a file's lines the text that was asked for."""
+
+    def __init__(self, query: Query) -> None:
+        self._timestamps = query.timestamps
+        self._stream = query.stream.lower().encode()
+        self._since = _nanos_text(query.since_s)
+        #: Whether what comes next begins a line of the container's: the parts of one have one time.
+        self._fresh = True
+
+    def rendered(self, data: bytes) -> bytes:
+        """The texts of whole lines, filtered."""
+        out = []
+        for line in data.split(b"\n"):
+            stamp, _, after = line.partition(b" ")
+            stream, _, after = after.partition(b" ")
+            tag, _, text = after.partition(b" ")
+            if not stamp or (self._since and _comparable(stamp) < self._since) or (self._stream and stream != self._stream):
+                continue
+            if self._timestamps and self._fresh:
+                out.append(_shown(stamp) + b" ")
+            self._fresh = not tag.startswith(b"P")
+            out.append(text + b"\n" if self._fresh else text)
+        return b"".join(out)
 
 
 def _nanos_text(since_s: float | None) -> bytes:
@@ -140,6 +150,13 @@ def _comparable(stamp: bytes) -> bytes:
             return times.format_micro_time(times.parse_time(stamp.decode())).encode()
     head, _, fraction = stamp[:-1].partition(b".")
     return head + b"." + fraction[:6].ljust(6, b"0") + b"Z"
+
+
+def _shown(stamp: bytes) -> bytes:
+    """A time stamp with all nine digits of its fraction, which runtimes leave out where they are zeros."""
+    zone = len(stamp) - 1 if stamp.endswith(b"Z") else max(stamp.rfind(b"+"), stamp.rfind(b"-"))
+    seconds, _, fraction = stamp[:zone].partition(b".")
+    return seconds + b"." + fraction[:9].ljust(9, b"0") + stamp[zone:]
 
 
 def _seek_tail(descriptor: int, lines: int) -> None:

@@ -59,8 +59,6 @@ class PodWorker:
         #: Removed from the API while it ran: it ends with its own grace and no status is reported any more.
         self._orphaned = False
         self._finished = False
-        #: The containers that wait for the end of their back-off.
-        self.holding: frozenset[str] = frozenset()
         self.memory = Memory()
         status = pod.get("status") or {}
         self.memory.terminal = status.get("phase") in TERMINAL
@@ -244,6 +242,11 @@ class PodWorker:
         return not self.memory.terminal and self.memory.ending is None
 
     @property
+    def status(self) -> Obj:
+        """The pod's status as it was reported last."""
+        return self._reported or self.pod.get("status") or {}
+
+    @property
     def name(self) -> str:
         return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
 
@@ -271,7 +274,6 @@ class PodWorker:
         self.probers.update(self.pod, self.observed, decision.terminating)
         self._tell_holds(decision)
         self._tell_resized()
-        self.holding = frozenset(decision.holds)
         # Reported before it is carried out: a status that shows what was found costs nobody a wait.
         self._report(decision)
         self.work.carry_out(decision)
@@ -328,8 +330,7 @@ class PodWorker:
         recursive = containers.handler_of(self.context, self.pod).recursive_readonly
         place = Place(self.context.options.runtime_name, self.context.host_ips, recursive)
         now_s = self.context.now()
-        previous = self._reported or self.pod.get("status") or {}
-        status = podstatus.status_of(self.pod, self.observed, self.memory, decision, previous, place, now_s)
+        status = podstatus.status_of(self.pod, self.observed, self.memory, decision, self.status, place, now_s)
         if status["phase"] in TERMINAL:
             self.memory.terminal = True
         if status != self._reported:

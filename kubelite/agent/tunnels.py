@@ -30,6 +30,8 @@ log = structlog.get_logger()
 CHUNK_BYTES = 64 * 1024
 QUEUE_FRAMES = 64
 DIAL_TIMEOUT_S = 30.0
+#: What a waiting reason means for who asks for a log.
+_WAITS = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
 
 
 class Refused(Exception):
@@ -162,32 +164,31 @@ class Tunnels:
             raise Refused(f"unable to retrieve container logs for {self._id(record)}", "InternalError", 500) from e
 
     def _logged(self, worker: PodWorker, name: str, previous: bool) -> Record:
-        """The container whose log is asked for: the newest, the one before, or an honest refusal."""
-        pod = worker.pod
-        pod_name = pod["metadata"]["name"]
-        if container_of(pod, name) is None:
-            raise Refused(f"container {name} is not valid for pod {pod_name}")
-        record = worker.observed.newest(name)
+        """The container whose log is asked for, by the pod's status: the one that runs or ended last, or that before it."""
+        where = f'container "{name}" in pod "{worker.pod["metadata"]["name"]}"'
+        if container_of(worker.pod, name) is None:
+            raise Refused(f"container {name} is not valid for pod {worker.pod['metadata']['name']}")
+        fields = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+        entry = next((e for f in fields for e in worker.status.get(f) or () if e["name"] == name), None)
+        if entry is None:
+            raise Refused(f"{where} is not available")
+        state, last = entry["state"], (entry.get("lastState") or {}).get("terminated")
         if previous:
-            # While the next one waits for its start, the newest is the previous one.
-            before = worker.observed.previous(name)
-            if record is not None and record.exited and name in worker.work.waiting_names:
-                before = record
-            if before is None:
-                raise Refused(f'previous terminated container "{name}" in pod "{pod_name}" not found')
-            return before
+            if last is None or not last.get("containerID"):
+                raise Refused(f"previous terminated {where} not found")
+            return self._record(worker, last["containerID"])
+        for ended in (state.get("running") and entry, state.get("terminated"), last):
+            if ended is not None and ended.get("containerID"):
+                return self._record(worker, ended["containerID"])
+        if "waiting" not in state or last is not None:
+            raise Refused(f"{where} is terminated")
+        reason = state["waiting"].get("reason", "")
+        raise Refused(f"{where} is waiting to start: {_WAITS.get(reason, reason)}")
+
+    def _record(self, worker: PodWorker, container_id: str) -> Record:
+        record = worker.records.get(container_id.rpartition("//")[2])
         if record is None:
-            waiting = worker.memory.waiting.get(name)
-            if waiting is not None and waiting.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName"):
-                detail = {
-                    "ErrImagePull": "image can't be pulled",
-                    "ImagePullBackOff": "trying and failing to pull image",
-                    "InvalidImageName": "image name is invalid",
-                }[waiting.reason]
-                raise Refused(f'container "{name}" in pod "{pod_name}" is waiting to start: {detail}')
-            default = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
-            reason = waiting.reason if waiting is not None and waiting.reason else default
-            raise Refused(f'container "{name}" in pod "{pod_name}" is waiting to start: {reason}')
+            raise Refused(f"unable to retrieve container logs for {container_id}", "InternalError", 500)
         return record
 
     def _id(self, record: Record) -> str:

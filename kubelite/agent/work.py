@@ -75,11 +75,6 @@ class Work:
         """The volumes that are there, by name."""
         return self._volumes or {}
 
-    @property
-    def waiting_names(self) -> set[str]:
-        """The containers that are to start and could not yet."""
-        return {*self.waiting, *self._starting, *self._worker.holding}
-
     def carry_out(self, decision: Decision) -> None:
         if decision.terminating:
             for chain in self._chains:

@@ -28,6 +28,18 @@ async def test_a_log_is_the_text_of_its_lines_and_partial_lines_are_joined(tmp_p
     assert (await read(path, Query(timestamps=True))).startswith("2026-01-01T00:00:01.123456789Z one\n")
 
 
+async def test_times_have_all_their_digits_and_the_parts_of_a_line_one_time(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    stamps = ("2026-01-01T00:00:01.5Z", "2026-01-01T02:00:02+02:00", "2026-01-01T00:00:03.000000001Z", "2026-01-01T00:00:04Z")
+    tags = ("F", "P", "F", "F")
+    path.write_text("".join(f"{stamp} stdout {tag} x\n" for stamp, tag in zip(stamps, tags, strict=True)))
+    assert (await read(path, Query(timestamps=True))).splitlines() == [
+        "2026-01-01T00:00:01.500000000Z x",
+        "2026-01-01T02:00:02.000000000+02:00 xx",
+        "2026-01-01T00:00:04.000000000Z x",
+    ]
+
+
 async def test_tail_counts_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text("".join(line(n % 60, f"line {n} " + "x" * 100) for n in range(2000)) + line(0, "a", tag="P") + line(0, "b"))
