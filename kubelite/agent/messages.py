@@ -3,6 +3,7 @@
 Source: pkg/kubelet/kuberuntime/kuberuntime_container.go getTerminationMessage, v1.34 (limits).
 """
 
+import os
 from pathlib import Path
 
 from kubelite.agent import observation as keys
@@ -15,7 +16,7 @@ LOG_LINES = 80
 
 def read(record: Record, message_file: Path, log_file: Path) -> str:
     """The message of a container that ended; empty where it left none. Blocks on (small) file reads."""
-    text = _head(message_file)
+    text = _file_end(message_file)
     if text or record.exit_code == 0:
         return text
     if record.annotations.get(keys.MESSAGE_POLICY_ANNOTATION) == "FallbackToLogsOnError":
@@ -23,9 +24,10 @@ def read(record: Record, message_file: Path, log_file: Path) -> str:
     return ""
 
 
-def _head(path: Path) -> str:
+def _file_end(path: Path) -> str:
     try:
         with path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - FILE_LIMIT))
             return stream.read(FILE_LIMIT).decode(errors="replace")
     except OSError:
         return ""  # never made, or the pod's directory is gone
@@ -35,7 +37,7 @@ def _log_end(path: Path) -> str:
     """The text of the last lines of a log in the CRI's format (time, stream, tag, text)."""
     try:
         with path.open("rb") as stream:
-            size = stream.seek(0, 2)
+            size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - 16 * 1024))
             lines = stream.read().splitlines()
     except OSError:

@@ -303,13 +303,13 @@ class PodWorker:
         record = record_of(await self.context.runtime.container_status(id_))
         if record.exited and not self.context.options.simulated:
             known = self.records.get(id_)
-            message = known.message if known is not None and known.exited else ""
-            if not message:
+            if known is not None and known.exited:
+                record = replace(record, message=known.message)
+            else:
                 file = self.context.message_path(self.uid, record.name, record.restarts)
                 log_file = self.context.log_dir(self.pod) / record.name / f"{record.restarts}.log"
-                message = await asyncio.to_thread(messages.read, record, file, log_file)
-            if message:
-                record = replace(record, message=message)
+                own = await asyncio.to_thread(messages.read, record, file, log_file)
+                record = replace(record, message=": ".join(text for text in (record.message, own) if text))
         self.records[id_] = record
 
     def _tell_holds(self, decision: Decision) -> None:

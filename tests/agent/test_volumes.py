@@ -12,12 +12,12 @@ import pytest
 from kubelite.agent.faults import ConfigFault
 from kubelite.agent.objects import Objects
 from kubelite.agent.tokens import Tokens
-from kubelite.agent.volumes import atomic, subpaths
+from kubelite.agent.volumes import atomic, ownership, subpaths
 from kubelite.agent.volumes.atomic import File
 from kubelite.agent.volumes.payloads import Sources
 from kubelite.agent.volumes.volumes import Volumes
 from kubelite.meta.types import Obj
-from tests.agent.pods import pod
+from tests.agent.pods import container, pod
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
 
@@ -142,6 +142,60 @@ async def test_an_fs_group_owns_the_volumes_of_its_pod(node: Node) -> None:
     assert mode(path / "a") == 0o440
     empty = await node.prepare({"emptyDir": {}}, **security)
     assert (empty.stat().st_gid, mode(empty)) == (1234, 0o2777)
+
+
+async def test_a_volumes_root_has_the_mode_that_programs_find_elsewhere(node: Node) -> None:
+    node.set("configmaps", "m", data={"a": "1"})
+    node.set("secrets", "s", data={"a": ""})
+    assert mode(await node.prepare({"configMap": {"name": "m"}})) == 0o777
+    assert mode(await node.prepare({"secret": {"secretName": "s"}})) == 0o1777
+    assert mode(await node.prepare({"emptyDir": {"medium": "Memory"}})) == 0o1777
+
+
+@pytest.mark.root
+@needs_root
+async def test_an_empty_dir_in_memory_is_no_larger_than_its_pod_may_be(node: Node) -> None:
+    def size(path: Path) -> int:
+        about = os.statvfs(path)
+        return about.f_blocks * about.f_frsize
+
+    limits = {"resources": {"limits": {"memory": "32Mi", "cpu": "1"}}}
+    volumes = [
+        {"name": "a", "emptyDir": {"medium": "Memory"}},
+        {"name": "b", "emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}},
+        {"name": "c", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+    ]
+    made = await node.volumes.prepare(pod(container("c", **limits), volumes=volumes))
+    assert {name: size(volume.path) >> 20 for name, volume in made.items()} == {"a": 32, "b": 8, "c": 32}
+
+
+@needs_root
+async def test_a_token_belongs_to_the_one_user_of_its_pod_and_to_its_group(node: Node) -> None:
+    source = {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    both = await node.prepare(source, securityContext={"runAsUser": 7, "fsGroup": 1234})
+    about = (both / "t").stat()
+    assert (about.st_uid, about.st_gid, mode(both / "t")) == (7, 1234, 0o640)
+
+
+@needs_root
+def test_a_volume_given_to_a_group_is_its_own_but_for_what_lies_elsewhere(tmp_path: Path) -> None:
+    volume, outside = tmp_path / "v", tmp_path / "outside"
+    (volume / "d").mkdir(parents=True)
+    volume.chmod(0o700)
+    for file in (volume / "d" / "f", outside):
+        file.write_text("")
+        file.chmod(0o400)
+    (volume / "link").symlink_to(outside)
+    ownership.give(volume, 1234)
+    assert [(p.stat().st_gid, mode(p)) for p in (volume, volume / "d")] == [(1234, 0o2770), (1234, 0o2775)]
+    assert ((volume / "d" / "f").stat().st_gid, mode(volume / "d" / "f")) == (1234, 0o660)
+    assert (outside.stat().st_gid, mode(outside)) == (0, 0o400)
+    (volume / "d" / "f").chmod(0o400)
+    ownership.give(volume, 1234, only_on_mismatch=True)
+    assert mode(volume / "d" / "f") == 0o400
+    volume.chmod(0o700)
+    ownership.give(volume, 1234, only_on_mismatch=True)
+    assert mode(volume / "d" / "f") == 0o660
 
 
 async def test_host_paths_are_of_the_type_that_was_promised(node: Node, tmp_path: Path) -> None:

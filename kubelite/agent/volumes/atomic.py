@@ -28,12 +28,13 @@ class File:
     gid: int = -1
 
 
-def write(target: Path, files: Mapping[str, File], gid: int = -1) -> bool:
-    """Makes the volume hold exactly `files` (relative path to file); `gid` owns its directories. Returns whether it changed."""
+def write(target: Path, files: Mapping[str, File], gid: int = -1, mode: int = 0o777) -> bool:
+    """Makes the volume, with that mode, hold exactly `files` (relative path to file); `gid` owns its directories. Returns whether
+    it changed."""
     target.mkdir(parents=True, exist_ok=True, mode=0o755)
-    target.chmod(_directory_mode(gid))
     if gid != -1:
         os.chown(target, -1, gid)
+    target.chmod(mode if gid == -1 else mode | 0o2000)
     current = _current(target)
     if current is not None and _same(current, files):
         return False

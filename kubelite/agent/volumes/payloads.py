@@ -76,9 +76,8 @@ def _token_owner(pod: Obj, mode: int) -> tuple[int, int]:
         for c in [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]
     }
     owner = next(iter(users)) if len(users) == 1 else None
-    if pod_level.get("fsGroup") is not None:
-        return -1, 0o600
-    return (-1, mode) if owner is None else (owner, 0o600)
+    private = owner is not None or pod_level.get("fsGroup") is not None
+    return (-1 if owner is None else owner), (0o600 if private else mode)
 
 
 def _object(objects: Objects, resource: str, namespace: str, name: str, source: Obj, mode: int) -> dict[str, File]:
@@ -101,7 +100,8 @@ def _object(objects: Objects, resource: str, namespace: str, name: str, source: 
         if item["key"] not in content:
             if source.get("optional"):
                 continue
-            raise ConfigFault(f"references non-existent {'secret' if kind == 'secret' else 'config'} key: {item['key']}")
+            what = "references non-existent secret" if kind == "secret" else "configmap references non-existent config"
+            raise ConfigFault(f"{what} key: {item['key']}")
         files[_checked(item["path"])] = File(content[item["key"]], item.get("mode") or mode)
     return files
 

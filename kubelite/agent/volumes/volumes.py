@@ -16,8 +16,9 @@ from pathlib import Path
 
 import structlog
 
+from kubelite.agent import resources
 from kubelite.agent.faults import ConfigFault
-from kubelite.agent.volumes import atomic, mounts, payloads
+from kubelite.agent.volumes import atomic, mounts, ownership, payloads
 from kubelite.agent.volumes.atomic import File
 from kubelite.agent.volumes.payloads import Sources
 from kubelite.meta import quantities
@@ -105,11 +106,13 @@ class Volumes:
             path = self._path(pod, volume)
             if group is not None:
                 files = {n: File(f.content, f.mode | 0o440, f.uid, group) for n, f in files.items()}
-            atomic.write(path, files, -1 if group is None else group)
+            # As on a memory file system of its own, or on a disk.
+            mode = 0o777 if "configMap" in volume else 0o1777
+            atomic.write(path, files, -1 if group is None else group, mode)
             return Prepared(path, readonly=True, managed=True, ephemeral=not self._in_memory)
         if (source := volume.get("emptyDir")) is not None:
             path = self._path(pod, volume)
-            _empty_dir(path, source, group)
+            _empty_dir(path, source, group, self._memory_limit(pod, source))
             return Prepared(path, managed=True, ephemeral=source.get("medium") != "Memory")
         if source := volume.get("hostPath"):
             return Prepared(_host_path(source["path"], source.get("type") or ""))
@@ -120,9 +123,15 @@ class Volumes:
         kind = next((k for k in volume if k != "name"), "")
         if not kind:  # a volume without a source is an empty directory
             path = self._path(pod, {**volume, "emptyDir": {}})
-            _empty_dir(path, {}, group)
+            _empty_dir(path, {}, group, 0)
             return Prepared(path, managed=True, ephemeral=True)
         raise ConfigFault(f"volumes of type {kind} are not supported on this node")
+
+    def _memory_limit(self, pod: Obj, source: Obj) -> int:
+        """How large an empty directory in memory may become: no larger than its pod may, or all pods together."""
+        limits = (source.get("sizeLimit"), self._sources.allocatable.get("memory"))
+        sizes = [resources.of_pod(pod).memory_limit_bytes, *(quantities.value(limit) for limit in limits if limit)]
+        return min((size for size in sizes if size > 0), default=0)
 
     def _path(self, pod: Obj, volume: Obj) -> Path:
         kind = next(k for k in _KINDS if k in volume)
@@ -151,7 +160,8 @@ class Volumes:
             if not path.exists():
                 raise ConfigFault(f'path "{path}" does not exist')
             if group is not None and not readonly:
-                _own(path, group)
+                level = pod["spec"].get("securityContext") or {}
+                ownership.give(path, group, only_on_mismatch=level.get("fsGroupChangePolicy") == "OnRootMismatch")
             return Prepared(path, readonly)
         kind = next((k for k in spec if isinstance(spec[k], dict) and k not in ("capacity", "claimRef", "nodeAffinity")), "?")
         raise ConfigFault(f"persistent volumes of type {kind} are not supported on this node")
@@ -181,22 +191,23 @@ def _report(function: object, path: str, info: object) -> None:
     log.warning("volume_not_removed", path=path, error=str(info))
 
 
-def _empty_dir(path: Path, source: Obj, group: int | None) -> None:
+def _empty_dir(path: Path, source: Obj, group: int | None, memory_limit_bytes: int) -> None:
     fresh = not path.exists()
     if fresh:
         path.mkdir(mode=0o777)
-    medium = source.get("medium") or ""
-    if medium == "Memory" and not mounts.is_mount(path):
-        limit = source.get("sizeLimit")
-        if mounts.available():
-            mounts.tmpfs(path, quantities.value(limit) if limit else 0, 0o777)
-        fresh = True
+    medium, mode = source.get("medium") or "", 0o777
+    if medium == "Memory":
+        mode = 0o1777
+        if mounts.available() and not mounts.is_mount(path):
+            mounts.tmpfs(path, memory_limit_bytes, mode)
+            fresh = True
     elif medium.startswith("HugePages"):
         raise ConfigFault(f"emptyDir medium {medium} is not supported on this node")
     if fresh:
-        path.chmod(0o777 if group is None else 0o2777)
         if group is not None:
             os.chown(path, -1, group)
+            mode |= 0o2000
+        path.chmod(mode)
 
 
 def _host_path(text: str, kind: str) -> Path:
@@ -219,15 +230,3 @@ def _host_path(text: str, kind: str) -> Path:
         if not path.exists() or not test(path.stat().st_mode):
             raise ConfigFault(f"hostPath type check failed: {text} is not {name}")
     return path
-
-
-def _own(path: Path, group: int) -> None:
-    """Gives a volume to a group, as deep as it goes; links are not followed."""
-    for directory, _, files in os.walk(path):
-        os.chown(directory, -1, group)
-        os.chmod(directory, stat.S_IMODE(os.lstat(directory).st_mode) | 0o2770)
-        for name in files:
-            file = os.path.join(directory, name)
-            if not os.path.islink(file):
-                os.chown(file, -1, group)
-                os.chmod(file, stat.S_IMODE(os.lstat(file).st_mode) | 0o660)
