@@ -182,8 +182,7 @@ class Agent:
                 self._group.create_task(self._tunnel(tunnel), name=f"tunnel {tunnel.tunnel_id}")
 
     def _check_ready(self) -> None:
-        registered = self.context.objects.get("nodes", self.options.node_name) is not None
-        if self._synced and registered and not self.ready.is_set():
+        if self._synced and self._known_node() is not None and not self.ready.is_set():
             log.info("agent_ready", node=self.options.node_name)
             self.ready.set()
 
@@ -217,6 +216,10 @@ class Agent:
                     use_pod_cidr(cidr)
                 # The pod network can be made now, and the node become ready.
                 self._node_wake.set()
+            if node.advertised(old) != node.advertised(new):
+                self._node_wake.set()
+            if bool(new["spec"].get("unschedulable")) != bool(((old or {}).get("spec") or {}).get("unschedulable")):
+                self._tell_status("NodeNotSchedulable" if new["spec"].get("unschedulable") else "NodeSchedulable")
             self._check_ready()
 
     async def _create_token(self, namespace: str, account: str, request: Obj) -> Obj:
@@ -246,11 +249,9 @@ class Agent:
             current, reported = await self._node(), self._reported_node
             if reported is None or not node.same(current, reported) or time.monotonic() - reported_at > NODE_REPORT_S:
                 if reported is None:
-                    self.context.recorder.node("Normal", "Starting", "Starting kubelet.")
-                elif _is_ready(current) != _is_ready(reported):
-                    reason = "NodeReady" if _is_ready(current) else "NodeNotReady"
-                    text = f"Node {self.options.node_name} status is now: {reason}"
-                    self.context.recorder.node("Normal", reason, text)
+                    self._tell_start()
+                for reason in node.transitions(reported or self._known_node(), current):
+                    self._tell_status(reason)
                 self._reported_node, reported_at = current, time.monotonic()
                 self._outbox.node(current)
             with contextlib.suppress(TimeoutError):
@@ -258,6 +259,23 @@ class Agent:
                     await self._node_wake.wait()
                     # Several changes in a row make one look.
                     await asyncio.sleep(NOT_READY_CHECK_S)
+
+    def _tell_start(self) -> None:
+        self.context.recorder.node("Normal", "Starting", "Starting kubelet.")
+        if self.context.cgroups.version == 1:
+            text = "cgroup v1 support is in maintenance mode, please migrate to cgroup v2"
+            self.context.recorder.node("Warning", "CgroupV1", text)
+        before = (((self._known_node() or {}).get("status") or {}).get("nodeInfo") or {}).get("bootID")
+        if before and before != self._machine.boot_id:
+            text = f"Node {self.options.node_name} has been rebooted, boot id: {self._machine.boot_id}"
+            self.context.recorder.node("Warning", "Rebooted", text)
+
+    def _tell_status(self, reason: str) -> None:
+        self.context.recorder.node("Normal", reason, f"Node {self.options.node_name} status is now: {reason}")
+
+    def _known_node(self) -> Obj | None:
+        """The Node as the API has it."""
+        return self.context.objects.get("nodes", self.options.node_name)
 
     async def _node(self) -> Obj:
         fault, info, images = "", None, []
@@ -272,8 +290,8 @@ class Agent:
         if info is not None:
             self._runtime_known(info)
         # What was reported last, rather than what has come back of it: the times of transitions must not move while it travels.
-        previous = self._reported_node or self.context.objects.get("nodes", self.options.node_name)
-        return node.node_of(self.options, self._machine, health, self._capacity, self._allocatable, images, previous)
+        previous, given = self._reported_node or self._known_node(), node.advertised(self._known_node())
+        return node.node_of(self.options, self._machine, health, self._capacity, self._allocatable, images, previous, given)
 
     def _examined(self, health: Health) -> Health:
         """The health with what the machine's files say."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kubelite.agent.context import Options
 from kubelite.agent.machine import Machine
-from kubelite.meta import quantities, times
+from kubelite.meta import names, quantities, times
 from kubelite.meta.types import Obj
 from runtimes.interface import Image, RuntimeInfo
 
@@ -17,6 +17,12 @@ IMAGES_LIMIT = 50
 NAMES_LIMIT = 5
 #: Below these the node is under pressure.
 MEMORY_LOW_BYTES = 100 * 1024 * 1024
+_TRANSITIONS = {
+    "MemoryPressure": ("NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+    "DiskPressure": ("NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+    "PIDPressure": ("NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    "Ready": ("NodeReady", "NodeNotReady"),
+}
 DISK_LOW_SHARE = 0.10
 INODES_LOW_SHARE = 0.05
 
@@ -64,8 +70,10 @@ def node_of(
     allocatable: Mapping[str, str],
     images: Sequence[Image],
     previous: Obj | None,
+    advertised: Mapping[str, str],
 ) -> Obj:
-    """The Node as this agent would have it. `previous` is the Node as it is, for the times of transitions."""
+    """The Node as this agent would have it. `previous` is the Node as it is, for the times of transitions; `advertised` are the
+    extended resources that others gave it."""
     hostname = options.node_name
     labels = {
         "beta.kubernetes.io/arch": machine.architecture,
@@ -79,12 +87,12 @@ def node_of(
     runtime = health.runtime
     status: Obj = {
         "addresses": [*addresses, {"type": "Hostname", "address": hostname}],
-        "allocatable": dict(allocatable),
-        "capacity": dict(capacity),
+        "allocatable": {**allocatable, **advertised},
+        "capacity": {**capacity, **advertised},
         "conditions": _conditions(health, previous),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
         "images": [
-            {"names": [*i.digests[:NAMES_LIMIT], *i.tags[:NAMES_LIMIT]], "sizeBytes": i.size_bytes}
+            {"names": [*i.digests, *i.tags][:NAMES_LIMIT], "sizeBytes": i.size_bytes}
             for i in sorted(images, key=lambda i: -i.size_bytes)[:IMAGES_LIMIT]
         ],
         "nodeInfo": {
@@ -178,6 +186,24 @@ def _not_ready(health: Health) -> str:
         what = "container runtime network not ready" if condition.kind == "NetworkReady" else "container runtime not ready"
         texts.append(f"{what}: {condition.kind}=false reason:{condition.reason} message:{condition.message}")
     return ", ".join(texts)
+
+
+def advertised(node: Obj | None) -> dict[str, str]:
+    """The extended resources of a Node, which whoever wants may put there."""
+    capacity = ((node or {}).get("status") or {}).get("capacity") or {}
+    return {name: amount for name, amount in capacity.items() if names.is_extended_resource(name)}
+
+
+def transitions(before: Obj | None, after: Obj) -> list[str]:
+    """What has become of the node's conditions, as events' reasons. That a new Node is ready or not goes without saying."""
+    olds = {c["type"]: c["status"] for c in ((before or {}).get("status") or {}).get("conditions") or ()}
+    found = []
+    for condition in after["status"]["conditions"]:
+        kind, value, old = condition["type"], condition["status"], olds.get(condition["type"])
+        if value != old and (old is not None or kind != "Ready"):
+            yes, no = _TRANSITIONS[kind]
+            found.append(yes if value == "True" else no)
+    return found
 
 
 def same(a: Obj, b: Obj) -> bool:

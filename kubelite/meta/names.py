@@ -268,3 +268,13 @@ def random_suffix(length: int = 5) -> str:
 def generate_name(base: str) -> str:
     """A name for an object that was sent with `generateName` only."""
     return base[:GENERATED_BASE_MAX] + random_suffix()
+
+
+def is_native_resource(name: str) -> bool:
+    """Whether a resource is Kubernetes' own."""
+    return "/" not in name or "kubernetes.io/" in name
+
+
+def is_extended_resource(name: str) -> bool:
+    """Whether devices of a domain other than Kubernetes' are counted by this name, in quotas too."""
+    return not is_native_resource(name) and not name.startswith("requests.") and not qualified_name(f"requests.{name}")

@@ -14,7 +14,7 @@ import structlog
 
 from kubelite.client.contract import Client
 from kubelite.client.events import EventRecorder, EventType
-from kubelite.meta import pods, times
+from kubelite.meta import names, pods, times
 from kubelite.meta.errors import AlreadyExists, ApiError, Forbidden, Invalid, NotFound
 from kubelite.meta.types import Obj
 from kubelite.nodes.desired import Desired
@@ -240,18 +240,27 @@ def status_patch(current: Obj, wanted: Obj) -> Obj:
 
 
 def node_status_patch(current: Obj, wanted: Obj) -> Obj:
-    """The same for a node's status."""
+    """The same for a node's status. Extended resources are those of who advertised them: the node lets go only of what nobody
+    does."""
     patch: Obj = {}
     for key, value in wanted.items():
+        old = current.get(key)
         if key == "conditions":
-            olds = {c["type"]: c for c in current.get("conditions") or ()}
+            olds = {c["type"]: c for c in old or ()}
             if changed := [c for c in value if olds.get(c["type"]) != c]:
                 patch[key] = changed
-        elif current.get(key) != value:
-            patch[key] = [{"$patch": "replace"}, *value] if key == "addresses" and current.get(key) else value
-            if isinstance(value, dict) and isinstance(current.get(key), dict):
-                patch[key] = {**value, **{k: None for k in current[key] if k not in value}}
+        elif isinstance(value, dict) and isinstance(old, dict):
+            kept = _advertised(current) if key in ("capacity", "allocatable") else set()
+            gone = old.keys() - value.keys() - kept
+            if gone or any(old.get(name) != part for name, part in value.items()):
+                patch[key] = {**value, **dict.fromkeys(gone)}
+        elif old != value:
+            patch[key] = [{"$patch": "replace"}, *value] if key == "addresses" and old else value
     return patch
+
+
+def _advertised(status: Obj) -> set[str]:
+    return {name for name in status.get("capacity") or {} if names.is_extended_resource(name)}
 
 
 def _explicit(old: Obj, new: Obj) -> Obj:

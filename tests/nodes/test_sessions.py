@@ -337,6 +337,17 @@ def test_a_status_patch_takes_away_conditions_of_the_node_that_it_no_longer_repo
     }
 
 
+def test_a_node_status_patch_leaves_extended_resources_to_who_advertised_them() -> None:
+    ours = {"capacity": {"cpu": "1"}, "allocatable": {"cpu": "1"}}
+    theirs = {"capacity": {"cpu": "1", "example.com/thing": "2"}, "allocatable": {"cpu": "1", "example.com/thing": "2"}}
+    assert node_status_patch(theirs, ours) == {}
+    assert node_status_patch({**theirs, "capacity": {"cpu": "1"}}, ours) == {
+        "allocatable": {"cpu": "1", "example.com/thing": None}
+    }
+    more = {"capacity": {"cpu": "2"}, "allocatable": {"cpu": "1"}}
+    assert node_status_patch(theirs, more) == {"capacity": {"cpu": "2"}}
+
+
 def test_a_node_status_patch_takes_away_resources_that_are_gone() -> None:
     current = {"capacity": {"cpu": "1", "old": "1"}, "addresses": [{"type": "Hostname", "address": "a"}]}
     wanted = {"capacity": {"cpu": "2"}, "addresses": [{"type": "Hostname", "address": "b"}]}

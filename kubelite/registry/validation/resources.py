@@ -35,19 +35,9 @@ _COMPUTE = ("cpu", "memory")
 NOT_INTEGER = "must be an integer"
 
 
-def is_native(name: str) -> bool:
-    """Whether a resource is Kubernetes' own."""
-    return "/" not in name or "kubernetes.io/" in name
-
-
-def is_extended(name: str) -> bool:
-    """Whether devices of a domain other than Kubernetes' are counted by this name, in quotas too."""
-    return not is_native(name) and not name.startswith("requests.") and not names.qualified_name(f"requests.{name}")
-
-
 def is_overcommittable(name: str) -> bool:
     """Whether requests of a resource may be below its limits."""
-    return is_native(name) and not name.startswith(_HUGE_PAGE)
+    return names.is_native_resource(name) and not name.startswith(_HUGE_PAGE)
 
 
 def is_quota(name: str) -> bool:
@@ -68,7 +58,7 @@ def container_name(value: str, path: str) -> list[Cause]:
     if "/" not in value:
         if value not in _OF_CONTAINERS and not value.startswith(_HUGE_PAGE):
             causes.append(errors.invalid(path, value, "must be a standard resource for containers"))
-    elif not is_native(value) and not is_extended(value):
+    elif not names.is_native_resource(value) and not names.is_extended_resource(value):
         causes.append(errors.invalid(path, value, "doesn't follow extended resource name standard"))
     return causes
 
@@ -84,7 +74,7 @@ def _pod_name(value: str, path: str) -> list[Cause]:
 def amount(resource: str, value: Any, path: str) -> list[Cause]:
     """How much of a resource: not negative, and a whole number of what is counted."""
     causes = fields.quantity(value, path)
-    whole = resource in _COUNTED or is_extended(resource)
+    whole = resource in _COUNTED or names.is_extended_resource(resource)
     if whole and quantities.is_quantity(value) and quantities.parse(str(value)).denominator != 1:
         causes.append(errors.invalid(path, value, NOT_INTEGER))
     return causes

@@ -6,7 +6,7 @@ Source: kubernetes pkg/apis/core/validation/validation.go and pkg/api/persistent
 from kubelite.meta import errors, names, quantities
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import claims, fields, resources
+from kubelite.registry.validation import claims, fields
 
 CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _RESIZE_STATUSES = (
@@ -79,7 +79,7 @@ def check_claim_status(obj: Obj) -> list[Cause]:
 def _check_allocated(name: str, path: str) -> list[Cause]:
     """What a claim may be allocated: storage, and what others than Kubernetes define."""
     faults = names.qualified_name(name)
-    if not faults and resources.is_native(name) and name != "storage":
+    if not faults and names.is_native_resource(name) and name != "storage":
         return [errors.not_supported(path, name, ("storage",))]
     return fields.invalid_if(faults, path, name)
 
