@@ -234,7 +234,7 @@ class Agent:
         disk_bytes = 0
         if not self.options.simulated:
             self.options.data_dir.mkdir(parents=True, exist_ok=True)
-            disk_bytes = machine.disk(self.options.data_dir)[0]
+            disk_bytes = machine.disk(self.options.data_dir).size_bytes
         self._capacity, self._allocatable = node.capacity_of(self.options, self._machine, disk_bytes or 1 << 40)
         self.context.allocatable = self._allocatable
         self.context.memory_bytes = self._machine.memory_bytes
@@ -295,12 +295,12 @@ class Agent:
 
     def _examined(self, health: Health) -> Health:
         """The health with what the machine's files say."""
-        size, free, inodes = machine.disk(self.options.data_dir)
+        disk = machine.disk(self.options.data_dir)
         return replace(
             health,
             memory_available_bytes=machine.available_memory_bytes(),
-            disk_free_share=free / size if size else 1.0,
-            inodes_free_share=inodes,
+            disk_free_share=disk.free_bytes / disk.size_bytes if disk.size_bytes else 1.0,
+            inodes_free_share=disk.inodes_free / disk.inodes if disk.inodes else 1.0,
         )
 
     def _runtime_known(self, info: RuntimeInfo) -> None:

@@ -57,10 +57,10 @@ def _renew(context: Context, pods: Pods) -> None:
 
 async def collect_images(context: Context, pods: Pods) -> None:
     """Removes the images least recently used while the disk is fuller than it should be. Those of pods and pinned ones stay."""
-    size, free, _ = await asyncio.to_thread(machine.disk, context.options.data_dir)
-    if not size or 1 - free / size < IMAGES_HIGH_SHARE:
+    disk = await asyncio.to_thread(machine.disk, context.options.data_dir)
+    if not disk.size_bytes or 1 - disk.free_bytes / disk.size_bytes < IMAGES_HIGH_SHARE:
         return
-    wanted = size * (1 - IMAGES_LOW_SHARE) - free
+    wanted = disk.size_bytes * (1 - IMAGES_LOW_SHARE) - disk.free_bytes
     used = {with_tag(c.get("image", "")) for worker in pods.all() for c, _ in all_containers(worker.pod)}
     used |= {record.image_ref for worker in pods.all() for record in worker.observed.containers}
     used |= {record.image for worker in pods.all() for record in worker.observed.containers}

@@ -43,15 +43,50 @@ def read() -> Machine:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the machine does at the moment; `cpu_ns` since it booted."""
+
+    memory_available_bytes: int
+    cpu_ns: int
+    booted_at_s: float
+    processes: int
+    processes_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A file system."""
+
+    size_bytes: int
+    free_bytes: int
+    inodes: int
+    inodes_free: int
+
+
 def available_memory_bytes() -> int:
     return _memory().get("MemAvailable", 0)
 
 
-def disk(path: Path) -> tuple[int, int, float]:
-    """(size, free, share of inodes that is free) of the file system that holds the path."""
+def load() -> Load:
+    fields = {line.partition(" ")[0]: line.split()[1:] for line in _text("/proc/stat").splitlines()}
+    # user, nice, system, then idle and waiting for the disk, which are none, then interrupts and what a hypervisor took.
+    ticks = [int(text) for text in fields.get("cpu", ())[:8]]
+    busy = sum(ticks) - sum(ticks[3:5])
+    limit = _text("/proc/sys/kernel/pid_max")
+    return Load(
+        memory_available_bytes=available_memory_bytes(),
+        cpu_ns=busy * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
+        booted_at_s=float(fields.get("btime", ["0"])[0]),
+        processes=sum(name.isdigit() for name in os.listdir("/proc")),
+        processes_limit=int(limit) if limit.isdigit() else 0,
+    )
+
+
+def disk(path: Path) -> Disk:
+    """The file system that holds the path."""
     about = os.statvfs(path)
-    inodes = about.f_favail / about.f_files if about.f_files else 1.0
-    return about.f_frsize * about.f_blocks, about.f_frsize * about.f_bavail, inodes
+    return Disk(about.f_frsize * about.f_blocks, about.f_frsize * about.f_bavail, about.f_files, about.f_favail)
 
 
 def addresses() -> tuple[str, ...]:

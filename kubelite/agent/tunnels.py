@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator
 import orjson
 import structlog
 
-from kubelite.agent import logs, stats
+from kubelite.agent import logs
 from kubelite.agent.context import Context
 from kubelite.agent.link import Link, LinkFault
 from kubelite.agent.logs import Query
 from kubelite.agent.observation import Record
 from kubelite.agent.pods import Pods
 from kubelite.agent.podstate import container_of
+from kubelite.agent.stats import Stats
 from kubelite.agent.sync import PodWorker
 from kubelite.meta import times
 from kubelite.meta.types import Obj
@@ -49,6 +50,7 @@ class Tunnels:
         self._context = context
         self._pods = pods
         self._link = link
+        self._stats = Stats(context, pods)
 
     async def serve(self, request: pb.TunnelRequest) -> None:
         """One tunnel from its opening to its end."""
@@ -74,6 +76,8 @@ class Tunnels:
         receiving = asyncio.create_task(receive(), name=f"tunnel {request.tunnel_id}")
         try:
             await asyncio.wait([work])
+            if not work.cancelled() and (fault := work.exception()) is not None:
+                raise fault
             # The other side closes once it has the last frame.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(10):
@@ -103,7 +107,7 @@ class Tunnels:
                 case "dial":
                     await self._dial(request.dial, arrived, out)
                 case "stats":
-                    await out.put(pb.TunnelFrame(stdout=orjson.dumps(await stats.summary(self._context, self._pods))))
+                    await out.put(pb.TunnelFrame(stdout=orjson.dumps(await self._stats.summary())))
                 case other:
                     raise Refused(f"this agent does not know tunnels for {other}")
         except Refused as e:

@@ -319,6 +319,8 @@ class Work:
             def configure() -> tuple[ContainerConfig, SandboxConfig]:
                 counted = start
                 if not context.options.simulated:
+                    # The pod may have been given other resources since its cgroup was made.
+                    context.cgroups.ensure(pod)
                     logs_dir = context.log_dir(pod) / start.name
                     logs_dir.mkdir(parents=True, exist_ok=True)
                     # A runtime that lost its containers must not make their logs and counts begin anew.
