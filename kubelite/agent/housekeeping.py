@@ -18,8 +18,8 @@ log = structlog.get_logger()
 
 INTERVAL_S = 10.0
 IMAGES_INTERVAL_S = 300.0
-IMAGES_HIGH_SHARE = 0.85
-IMAGES_LOW_SHARE = 0.80
+IMAGES_HIGH_PERCENT = 85
+IMAGES_LOW_PERCENT = 80
 IMAGES_MIN_AGE_S = 120.0
 
 
@@ -58,9 +58,9 @@ def _renew(context: Context, pods: Pods) -> None:
 async def collect_images(context: Context, pods: Pods) -> None:
     """Removes the images least recently used while the disk is fuller than it should be. Those of pods and pinned ones stay."""
     disk = await asyncio.to_thread(machine.disk, context.options.data_dir)
-    if not disk.size_bytes or 1 - disk.free_bytes / disk.size_bytes < IMAGES_HIGH_SHARE:
+    if not disk.size_bytes or 100 - disk.free_bytes * 100 // disk.size_bytes < IMAGES_HIGH_PERCENT:
         return
-    wanted = disk.size_bytes * (1 - IMAGES_LOW_SHARE) - disk.free_bytes
+    wanted = needed = disk.size_bytes * (100 - IMAGES_LOW_PERCENT) // 100 - disk.free_bytes
     used = {with_tag(c.get("image", "")) for worker in pods.all() for c, _ in all_containers(worker.pod)}
     used |= {record.image_ref for worker in pods.all() for record in worker.observed.containers}
     used |= {record.image for worker in pods.all() for record in worker.observed.containers}
@@ -76,3 +76,7 @@ async def collect_images(context: Context, pods: Pods) -> None:
         await context.runtime.remove_image(image.id)
         wanted -= image.size_bytes
         log.info("image_removed", image=image.id, size_bytes=image.size_bytes)
+    if wanted > 0:
+        text = "Failed to garbage collect required amount of images."
+        text += f" Attempted to free {needed} bytes, but only found {needed - wanted} bytes eligible to free."
+        context.recorder.node("Warning", "FreeDiskSpaceFailed", text)

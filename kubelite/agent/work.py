@@ -7,7 +7,7 @@ is woken and decides again. Nothing here decides anything.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,7 +191,8 @@ class Work:
 
     async def _stop_sandboxes(self, ids: tuple[str, ...]) -> None:
         for id_ in ids:
-            await self._context.runtime.stop_sandbox(id_)
+            with self._told_of_failing("KillPodSandbox", self._worker.uid):
+                await self._context.runtime.stop_sandbox(id_)
             self._worker.look_at(id_)
 
     def _prefetch(self) -> None:
@@ -446,11 +447,23 @@ class Work:
                 await self._pre_stop(hook, container, id_, grace_s)
             await self._wait_ended(after, ends_at_s)
             remaining_s = max(ends_at_s - context.now(), float(MINIMUM_GRACE_S))
-            with contextlib.suppress(NotFound):
+            with self._told_of_failing("KillContainer", name):
                 await context.runtime.stop_container(id_, remaining_s)
         finally:
             self._stopping.discard(id_)
             self._worker.look_at(id_)
+
+    @contextlib.contextmanager
+    def _told_of_failing(self, action: str, target: str) -> Iterator[None]:
+        """Tells users of a runtime that does not end what is to end. What is gone has ended."""
+        try:
+            yield
+        except NotFound:
+            return
+        except RuntimeFault as e:
+            text = f'error killing pod: failed to "{action}" for "{target}" with {action}Error: "{e.described}"'
+            self._context.recorder.pod(self.pod, "Warning", "FailedKillPod", text)
+            raise
 
     async def _pre_stop(self, hook: Obj, container: Obj, id_: str, grace_s: float) -> None:
         ips = self._context.host_ips if self.pod["spec"].get("hostNetwork") else self._worker.observed.ips

@@ -312,8 +312,8 @@ async def test_a_runtime_that_does_not_answer_is_asked_again_until_it_does(clust
 
     async def tried() -> bool:
         worker = cluster.agent.pods.worker("default", "web")
-        return worker is not None and bool(worker.work._failures)
+        return worker is not None and bool(worker.work._failures) and "FailedKillPod" in await cluster.reasons()
 
-    await cluster.until(tried, "a failed stop")
+    await cluster.until(tried, "a failed stop that users are told of")
     cluster.runtime.set(faults={})
     await cluster.until_gone()
