@@ -299,7 +299,7 @@ class RuntimeEvent:
 
     sandbox_id: str
     container_id: str
-    kind: str  # created, started, stopped, deleted
+    kind: str  # created, started, stopped, deleted, oom: a process was killed for want of memory, told before or after its end
     at_ns: int
 
 

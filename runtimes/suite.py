@@ -59,6 +59,23 @@ class Pod:
                     return status
                 await asyncio.sleep(0.01)
 
+    async def watch(self, container_id: str, kind: str) -> asyncio.Task[tuple[list[to.RuntimeEvent], to.Container]]:
+        """Watches from now on: gives the events up to that one, and the status that whoever looks when it arrives finds."""
+        seen: list[to.RuntimeEvent] = []
+
+        async def watch() -> tuple[list[to.RuntimeEvent], to.Container]:
+            async for event in self.runtime.events():
+                seen.append(event)
+                if (event.container_id, event.kind) == (container_id, kind):
+                    return seen, await self.runtime.container_status(container_id)
+            raise AssertionError("events ended")
+
+        watcher = asyncio.create_task(watch())
+        async with asyncio.timeout(_SOON_S):
+            while not seen:  # a subscription has no acknowledgement: it is there when something is seen
+                await self.ended(await self.run("true"))
+        return watcher
+
     def log(self, number: int = 1) -> list[tuple[str, str, str]]:
         """A container's log as (stream, tag, line)."""
         lines = (Path(self.config.log_directory) / f"c{number}" / "0.log").read_text().splitlines()
@@ -297,28 +314,12 @@ class RuntimeSuite:
         await runtime.update_container_resources(container, to.Resources(memory_limit_bytes=96 << 20, cpu_shares=256))
 
     async def test_events_tell_of_start_and_stop(self, runtime: Runtime, pod: Pod) -> None:
-        seen: list[to.RuntimeEvent] = []
-        stopped = asyncio.Event()
         container = await pod.create("sleep", "1000")
-
-        async def watch() -> None:
-            async for event in runtime.events():
-                seen.append(event)
-                if event.kind == "stopped" and event.container_id == container:
-                    # who looks when the event arrives finds it ended
-                    assert (await runtime.container_status(container)).state == ContainerState.EXITED
-                    stopped.set()
-                    return
-
-        watcher = asyncio.create_task(watch())
-        async with asyncio.timeout(_SOON_S):
-            while not seen:  # a subscription has no acknowledgement: it is there when something is seen
-                await pod.ended(await pod.run("true"))
+        watcher = await pod.watch(container, "stopped")
         await runtime.start_container(container)
         await runtime.stop_container(container, 0)
-        async with asyncio.timeout(_SOON_S):
-            await watcher
-        assert stopped.is_set()
+        seen, found = await asyncio.wait_for(watcher, _SOON_S)
+        assert found.state == ContainerState.EXITED
         assert [(e.kind, e.sandbox_id) for e in seen if e.container_id == container][:2] == [
             ("started", pod.id),
             ("stopped", pod.id),

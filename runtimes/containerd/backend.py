@@ -284,15 +284,16 @@ class Backend:
 
     async def events(self) -> AsyncIterator[to.RuntimeEvent]:
         await self._bring_up()  # where it crashed, this is how the agent comes back to it
-        async for event in watching.events(self._connected, self._socket, self._owners, self._has_ended):
+        async for event in watching.events(self._connected, self._socket, self._owners, self._is_known):
             yield event
 
-    async def _has_ended(self, container_id: str, sandbox_id: str) -> bool:
-        """Whether the CRI plugin, which reads the same events, knows that a container is no longer running."""
+    async def _is_known(self, event: to.RuntimeEvent) -> bool:
+        """Whether the CRI plugin, which reads the same events, knows of an end, or of a process killed for want of memory."""
         try:
-            if container_id == sandbox_id:
-                return (await self.sandbox_status(sandbox_id)).state != to.SandboxState.READY
-            return (await self.container_status(container_id)).state != to.ContainerState.RUNNING
+            if event.container_id == event.sandbox_id:
+                return (await self.sandbox_status(event.sandbox_id)).state != to.SandboxState.READY
+            status = await self.container_status(event.container_id)
+            return status.reason == "OOMKilled" if event.kind == "oom" else status.state != to.ContainerState.RUNNING
         except NotFound:
             return True
 

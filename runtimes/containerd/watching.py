@@ -1,7 +1,8 @@
 """containerd's own events as the interface's: the CRI of 1.6 has none.
 
-The CRI plugin learns of an exit from the same events as we do, so an exit is reported once the plugin knows of it: who looks
-again then sees it. Events of execs in a container are left out.
+The CRI plugin learns of an exit and of a process killed for want of memory from the same events as we do, so they are reported
+once the plugin knows of them: who looks again then sees it. The latter often comes after the exit whose reason it is. Events of
+execs in a container are left out.
 """
 
 import asyncio
@@ -17,8 +18,15 @@ from runtimes.rpc import containerd_event_types_pb2 as event_types
 from runtimes.rpc import containerd_events_pb2 as events_pb
 from runtimes.rpc import containerd_events_pb2_grpc as events_grpc
 
-_TOPICS = ("/tasks/start", "/tasks/exit", "/containers/create", "/containers/delete")
-_KINDS = {"/tasks/start": "started", "/tasks/exit": "stopped", "/containers/create": "created", "/containers/delete": "deleted"}
+_KINDS = {
+    "/tasks/start": "started",
+    "/tasks/exit": "stopped",
+    "/tasks/oom": "oom",
+    "/containers/create": "created",
+    "/containers/delete": "deleted",
+}
+#: What the CRI plugin must know of before it is told.
+_SETTLED = ("stopped", "oom")
 _SETTLE_S = 5.0
 _BUFFER = 4096
 
@@ -47,10 +55,10 @@ class Owners:
 
 
 async def events(
-    channel: grpc.aio.Channel, socket: str, owners: Owners, has_ended: Callable[[str, str], Awaitable[bool]]
+    channel: grpc.aio.Channel, socket: str, owners: Owners, is_known: Callable[[RuntimeEvent], Awaitable[bool]]
 ) -> AsyncIterator[RuntimeEvent]:
-    """Raises: Unreachable when the connection ends."""
-    filters = [f'topic=="{topic}",namespace=={NAMESPACE}' for topic in _TOPICS]
+    """`is_known` says whether the CRI plugin knows what an event tells. Raises: Unreachable when the connection ends."""
+    filters = [f'topic=="{topic}",namespace=={NAMESPACE}' for topic in _KINDS]
     service = events_grpc.EventsStub(channel)  # type: ignore[no-untyped-call]
     call = service.Subscribe(events_pb.SubscribeRequest(filters=filters))
     # Bounded: a reader that is that far behind loses events, as the interface allows, and finds out by listing.
@@ -65,7 +73,7 @@ async def events(
     async def settle(event: RuntimeEvent) -> None:
         deadline = time.monotonic() + _SETTLE_S
         pause_s = 0.002
-        while time.monotonic() < deadline and not await has_ended(event.container_id, event.sandbox_id):
+        while time.monotonic() < deadline and not await is_known(event):
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.1)
         emit(event)
@@ -76,14 +84,14 @@ async def events(
                 container_id = _container(envelope)
                 if not container_id:
                     continue
-                sandbox_id = owners.known(container_id)
-                if not sandbox_id and envelope.topic == "/tasks/exit":
+                kind, sandbox_id = _KINDS[envelope.topic], owners.known(container_id)
+                if not sandbox_id and kind in _SETTLED:
                     sandbox_id = await owners.of(container_id)
                 if not sandbox_id:
                     continue  # another client's, or one that is being made: its maker is waiting for it
-                event = RuntimeEvent(sandbox_id, container_id, _KINDS[envelope.topic], envelope.timestamp.ToNanoseconds())
-                if envelope.topic == "/tasks/exit":
-                    group.create_task(settle(event), name="container-exit")
+                event = RuntimeEvent(sandbox_id, container_id, kind, envelope.timestamp.ToNanoseconds())
+                if kind in _SETTLED:
+                    group.create_task(settle(event), name=f"container-{kind}")
                 else:
                     emit(event)
             failure.append(Unreachable(f"containerd at {socket} ended its events"))
@@ -124,6 +132,8 @@ def _container(envelope: events_pb.Envelope) -> str:
         return ended.container_id if ended.id == ended.container_id else ""
     if envelope.topic == "/tasks/start":
         return event_types.TaskStart.FromString(value).container_id
+    if envelope.topic == "/tasks/oom":
+        return event_types.TaskOOM.FromString(value).container_id
     if envelope.topic == "/containers/create":
         return event_types.ContainerCreate.FromString(value).id
     return event_types.ContainerDelete.FromString(value).id

@@ -186,6 +186,12 @@ class Backend:
         """Ends a container as a crash would. For simulations."""
         self._end(container_id, exit_code, reason)
 
+    def run_out_of_memory(self, container_id: str) -> None:
+        """Says of a container, running or ended, that a process of it was killed for want of memory. For simulations."""
+        container = self._container(container_id)
+        container.reason = "OOMKilled"
+        self._emit(container.sandbox_id, container_id, "oom")
+
     async def remove_container(self, container_id: str) -> None:
         await self._doing("remove_container", container_id)
         self._end(container_id, _KILLED)
@@ -349,7 +355,7 @@ class Backend:
             container.timer = None
         container.state, container.finished_at_ns = ContainerState.EXITED, time.time_ns()
         container.exit_code = exit_code
-        container.reason = reason or ("Completed" if exit_code == 0 else "Error")
+        container.reason = reason or container.reason or ("Completed" if exit_code == 0 else "Error")
         for stream in container.attached:
             stream.end(exit_code)
         container.attached.clear()

@@ -304,6 +304,19 @@ async def test_a_container_that_ends_is_restarted_while_another_still_waits_for_
     await cluster.until_gone()
 
 
+async def test_a_container_that_ended_for_want_of_memory_says_so_however_late_the_runtime_learns_it(cluster: Cluster) -> None:
+    await cluster.run_pod(restartPolicy="Never")
+    pod = await cluster.until_pod(lambda p: "running" in status_of(p)["state"])
+    id_ = status_of(pod)["containerID"].removeprefix("fake://")
+    cluster.runtime.exit_container(id_, 137)
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Failed")
+    ended = status_of(pod)["state"]["terminated"]
+    assert ended["reason"] == "Error"
+    cluster.runtime.run_out_of_memory(id_)
+    pod = await cluster.until_pod(lambda p: status_of(p)["state"]["terminated"]["reason"] == "OOMKilled")
+    assert status_of(pod)["state"]["terminated"] == ended | {"reason": "OOMKilled"}
+
+
 async def test_a_runtime_that_does_not_answer_is_asked_again_until_it_does(cluster: Cluster) -> None:
     await cluster.run_pod()
     await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")

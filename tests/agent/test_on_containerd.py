@@ -116,6 +116,13 @@ async def test_limits_are_the_kernels(cluster: Cluster) -> None:
     assert text.split() == ["33554432"]
 
 
+async def test_a_container_that_outgrows_its_memory_says_why_it_ended(cluster: Cluster) -> None:
+    made = container("x=a; while true; do x=$x$x; done", resources={"limits": {"memory": "16Mi"}})
+    await cluster.run_pod(made, restartPolicy="Never")
+    pod = await cluster.until_pod(lambda p: status_of(p)["state"]["terminated"]["reason"] == "OOMKilled")
+    assert status_of(pod)["state"]["terminated"]["exitCode"] == 137
+
+
 async def test_an_init_container_prepares_what_the_next_one_finds(cluster: Cluster) -> None:
     mount = {"volumeMounts": [{"name": "d", "mountPath": "/d"}]}
     init = [container("echo prepared > /d/f", "i", **mount)]

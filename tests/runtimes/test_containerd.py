@@ -130,9 +130,14 @@ class TestContainerd(RuntimeSuite):
         await runtime.remove_sandbox(limited.id)
         assert daemon.cgroup_dirs(parent) == []
 
-    async def test_memory_above_the_limit_is_an_oom_kill(self, pod: Pod) -> None:
+    async def test_memory_above_the_limit_is_an_oom_kill(self, runtime: to.Runtime, pod: Pod) -> None:
         script = "x=a; while true; do x=$x$x; done"
-        status = await pod.ended(await pod.run("sh", "-c", script, resources=Resources(memory_limit_bytes=16 << 20)))
+        container = await pod.create("sh", "-c", script, resources=Resources(memory_limit_bytes=16 << 20))
+        watcher = await pod.watch(container, "oom")
+        await runtime.start_container(container)
+        _, found = await asyncio.wait_for(watcher, 20)
+        assert found.reason == "OOMKilled"
+        status = await pod.ended(container)
         assert (status.exit_code, status.reason) == (137, "OOMKilled")
 
     async def test_user_groups_and_privileges_are_the_configured_ones(self, runtime: to.Runtime, pod: Pod) -> None:

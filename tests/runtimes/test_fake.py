@@ -70,6 +70,21 @@ async def test_crash_of_a_container_can_be_played(runtime: fake.Backend) -> None
     assert (status.state, status.exit_code, status.reason) == (ContainerState.EXITED, 137, "OOMKilled")
 
 
+async def test_want_of_memory_is_told_before_and_after_the_end(runtime: fake.Backend) -> None:
+    before, after = [await running(runtime, "server") for _ in range(2)]
+    events = runtime.events()
+    seen = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)  # until it listens
+    runtime.run_out_of_memory(before)
+    event = await seen
+    assert (event.container_id, event.kind) == (before, "oom")
+    for container in (before, after):
+        runtime.exit_container(container, 137)
+    assert [(await runtime.container_status(c)).reason for c in (before, after)] == ["OOMKilled", "Error"]
+    runtime.run_out_of_memory(after)
+    assert (await runtime.container_status(after)).reason == "OOMKilled"
+
+
 async def test_addresses_come_from_the_given_range_and_return_to_it(runtime: fake.Backend) -> None:
     runtime.use_pod_cidr("10.1.2.0/29")
     made = [await runtime.run_sandbox(SANDBOX) for _ in range(5)]
