@@ -86,11 +86,16 @@ class Prober:
     def _changed(self) -> None:
         self.changes.put_nowait(dict(self.probers.verdicts))
 
-    def start(self, *, terminating: bool = False, seen: Observed | None = None, **probes: Obj) -> None:
-        spec = pod(container("c", ports=[{"name": "web", "containerPort": 1}], **probes))
+    def start(self, *others: Obj, terminating: bool = False, seen: Observed | None = None, **probes: Obj) -> None:
+        spec = pod(container("c", ports=[{"name": "web", "containerPort": 1}], **probes), *others)
         box = sandbox()
         local = type(box)(**{f: getattr(box, f) for f in box.__slots__} | {"ips": ("127.0.0.1",)})
         self.probers.update(spec, seen or observed(record("c"), sandboxes=(local,)), terminating)
+
+    async def periods(self) -> None:
+        """Waits until CLOCK, which must be among the others that run, has been probed so often that all else was due, too."""
+        until = self.commands.count(TICK) + 4
+        await turns(lambda: self.commands.count(TICK) >= until)
 
     async def verdict(self, id_: str = "c-0") -> Verdict:
         """The next one."""
@@ -103,6 +108,8 @@ def every(**fields: Any) -> Obj:
 
 
 EXEC = {"exec": {"command": ["check", "it"]}}
+TICK = ("tick",)
+CLOCK = container("clock", startupProbe=every(failureThreshold=1000, exec={"command": list(TICK)}))
 
 
 async def turns(condition: Callable[[], bool]) -> None:
@@ -228,11 +235,12 @@ async def test_a_verdict_changes_only_at_its_threshold() -> None:
 
 async def test_a_failed_liveness_probe_is_not_run_again() -> None:
     prober = Prober(1)
-    prober.start(livenessProbe=every(failureThreshold=1, **EXEC))
+    probe = every(failureThreshold=1, **EXEC)
+    prober.start(CLOCK, seen=observed(record("c"), record("clock")), livenessProbe=probe)
     assert (await prober.verdict()).alive is False
-    await asyncio.sleep(0.02)  # four more periods
-    assert len(prober.told) == len(prober.commands) == 1
-    prober.start(seen=observed(record("c", restarts=1)), livenessProbe=every(failureThreshold=1, **EXEC))
+    await prober.periods()
+    assert prober.commands.count(("check", "it")) == prober.told.count("Liveness probe failed: said") == 1
+    prober.start(CLOCK, seen=observed(record("c", restarts=1), record("clock")), livenessProbe=probe)
     assert (await prober.verdict("c-1")).alive is False
     await prober.probers.stop()
 
@@ -323,14 +331,15 @@ async def test_a_pod_on_its_way_out_keeps_only_its_readiness_probes() -> None:
 
 
 async def test_probes_end_with_their_container() -> None:
-    prober = Prober(0)
-    prober.start(readinessProbe=every(**EXEC))
-    await prober.verdict()
-    prober.start(seen=observed(), readinessProbe=every(**EXEC))
-    assert prober.probers.verdicts == {}
-    made = len(prober.commands)
-    await asyncio.sleep(0.02)  # four periods
-    assert len(prober.commands) == made
+    prober = Prober(1)
+    probe = every(failureThreshold=1, **EXEC)
+    prober.start(CLOCK, seen=observed(record("c"), record("clock")), readinessProbe=probe)
+    assert (await prober.verdict()).ready is False
+    prober.start(CLOCK, seen=observed(record("clock")), readinessProbe=probe)
+    assert "c-0" not in prober.probers.verdicts
+    made = prober.commands.count(("check", "it"))
+    await prober.periods()
+    assert prober.commands.count(("check", "it")) == made
     await prober.probers.stop()
 
 
