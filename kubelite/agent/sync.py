@@ -110,7 +110,7 @@ class PodWorker:
         grace_s = pod["metadata"].get("deletionGracePeriodSeconds")
         old_grace_s = old["metadata"].get("deletionGracePeriodSeconds")
         if grace_s is not None and (old_grace_s is None or grace_s < old_grace_s):
-            self.work.hurry(podstate.grace_of(pod, None, ""))
+            self.work.ends.hurry(podstate.grace_of(pod, None, ""))
         if _acted_on(old) != _acted_on(pod):
             if old["metadata"].get("labels") != pod["metadata"].get("labels") or (
                 old["metadata"].get("annotations") != pod["metadata"].get("annotations")
@@ -215,7 +215,7 @@ class PodWorker:
         """Ends the pod as Failed, quickly: it takes more of its node than it may."""
         self.context.recorder.pod(self.pod, "Warning", "Evicted", message)
         self.memory.ending = Ending("Evicted", message, grace_s=EVICTION_GRACE_S)
-        self.work.hurry(EVICTION_GRACE_S)
+        self.work.ends.hurry(EVICTION_GRACE_S)
         self.wake()
 
     # The loop.

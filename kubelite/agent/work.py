@@ -1,4 +1,4 @@
-"""Carries a pod's decisions out: makes and stops sandboxes, starts containers in order, kills them with their hooks and grace.
+"""Carries a pod's decisions out: makes and stops sandboxes, starts containers in order, resizes them. `ends` kills them.
 
 Each piece of work is a task of the pod's worker, named by the container (or SANDBOX) that it keeps busy; when it ends the worker
 is woken and decides again. Nothing here decides anything.
@@ -7,7 +7,7 @@ is woken and decides again. Nothing here decides anything.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from kubelite.agent import containers, faults, hooks, hosts, logs, podstate, resources
+from kubelite.agent.ends import Ends
 from kubelite.agent.events import field_path
 from kubelite.agent.faults import ConfigFault, StartFault
 from kubelite.agent.observation import Record
-from kubelite.agent.podstate import MINIMUM_GRACE_S, SANDBOX, Backoff, Decision, Kill, Start, Waiting, container_of
+from kubelite.agent.podstate import MINIMUM_GRACE_S, SANDBOX, Backoff, Decision, Start, Waiting, container_of
 from kubelite.agent.volumes.volumes import Prepared
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
-from runtimes.interface import ContainerConfig, Image, NotFound, RuntimeFault, SandboxConfig
+from runtimes.interface import ContainerConfig, Image, RuntimeFault, SandboxConfig
 
 if TYPE_CHECKING:
     from kubelite.agent.sync import PodWorker
@@ -34,7 +35,6 @@ LAST_RETRY_S = 122.0
 LAST_FAILURE_RETRY_S = 10.0
 #: How long a missing object may take to arrive before a mount counts as failed.
 PATIENCE_S = 0.3
-HOOK_LIMIT_S = 3600.0
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 
 
@@ -54,9 +54,9 @@ class Work:
         self._refresh: asyncio.Task[None] | None = None
         self._retries: dict[str, float] = {}
         self._failures: dict[str, float] = {}
-        self._stopping: set[str] = set()
         self._others: set[asyncio.Task[None]] = set()
         self._cleaned = False
+        self.ends = Ends(worker, self._also)
         self.backoffs: dict[str, Backoff] = {}
         self.waiting: dict[str, Waiting] = {}
         #: The resources that containers have, by their id.
@@ -80,7 +80,7 @@ class Work:
             for chain in self._chains:
                 chain.cancel()
         for kill in decision.kills:
-            self._run(kill.record.name, self._kill(kill))
+            self._run(kill.record.name, self.ends.kill(kill))
         for record in decision.resizes:
             self._run(record.name, self._resize(record))
         if decision.stop_sandboxes:
@@ -106,11 +106,6 @@ class Work:
                 self.waiting.pop(container["name"], None)
                 if (task := self._images.pop(container["name"], None)) is not None:
                     task.cancel()
-
-    def hurry(self, grace_s: float) -> None:
-        """The pod's grace became shorter while its containers end: they get no more than this from now."""
-        for id_ in self._stopping:
-            self._also(self._stop_again(id_, grace_s))
 
     async def stop(self) -> None:
         """Ends all work without undoing any: containers stay as they are."""
@@ -191,7 +186,7 @@ class Work:
 
     async def _stop_sandboxes(self, ids: tuple[str, ...]) -> None:
         for id_ in ids:
-            with self._told_of_failing("KillPodSandbox", self._worker.uid):
+            with self.ends.told_of_failing("KillPodSandbox", self._worker.uid):
                 await self._context.runtime.stop_sandbox(id_)
             self._worker.look_at(id_)
 
@@ -368,17 +363,13 @@ class Work:
             return
         context, name, meta = self._context, container["name"], self.pod["metadata"]
         try:
-            await hooks.run(context.runtime, hook, container, id_, ips, HOOK_LIMIT_S, self._hook_fell_back)
+            await self.ends.run_hook(hook, container, id_, ips)
         except hooks.HookFault as e:
             path = field_path(self.pod, name)
             context.recorder.pod(self.pod, "Warning", "FailedPostStartHook", "PostStartHook failed", path)
-            await self._end(name, id_, container, podstate.grace_of(self.pod, container, ""), "FailedPostStartHook")
+            await self.ends.end(name, id_, container, podstate.grace_of(self.pod, container, ""), "FailedPostStartHook")
             where = f'Container "{name}" in Pod "{meta["name"]}_{meta["namespace"]}({meta["uid"]})"'
             raise StartFault("PostStartHookError", f"{hooks.what(hook)} for {where} failed - error: {e}", context.now()) from e
-
-    def _hook_fell_back(self, address: str) -> None:
-        text = f"request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"
-        self._context.recorder.pod(self.pod, "Warning", "LifecycleHTTPFallback", text)
 
     async def _prune(self, name: str) -> None:
         """Of a container that was restarted only the last ended one is kept, with its log."""
@@ -426,75 +417,6 @@ class Work:
             if stats.container_id == record.id and stats.memory_usage_bytes >= limit_bytes:
                 text = f'attempting to set container "{record.name}" memory limit ({limit_bytes}) below current usage'
                 raise RuntimeFault(f"cannot decrease memory limits: {text} ({stats.memory_usage_bytes})")
-
-    # Killing.
-
-    async def _kill(self, kill: Kill) -> None:
-        found = container_of(self.pod, kill.record.name)
-        await self._end(kill.record.name, kill.record.id, found and found[0], kill.grace_s, kill.message, kill.after)
-
-    async def _end(
-        self, name: str, id_: str, container: Obj | None, grace_s: float, message: str, after: frozenset[str] = frozenset()
-    ) -> None:
-        """Ends a container: its preStop hook, then its stop signal once all of `after` have ended, then force after the grace."""
-        context = self._context
-        context.recorder.pod(self.pod, "Normal", "Killing", message, field_path(self.pod, name))
-        ends_at_s = context.now() + grace_s
-        hook = ((container or {}).get("lifecycle") or {}).get("preStop")
-        self._stopping.add(id_)
-        try:
-            if hook is not None and container is not None and grace_s > 0:
-                await self._pre_stop(hook, container, id_, grace_s)
-            await self._wait_ended(after, ends_at_s)
-            remaining_s = max(ends_at_s - context.now(), float(MINIMUM_GRACE_S))
-            with self._told_of_failing("KillContainer", name):
-                await context.runtime.stop_container(id_, remaining_s)
-        finally:
-            self._stopping.discard(id_)
-            self._worker.look_at(id_)
-
-    @contextlib.contextmanager
-    def _told_of_failing(self, action: str, target: str) -> Iterator[None]:
-        """Tells users of a runtime that does not end what is to end. What is gone has ended."""
-        try:
-            yield
-        except NotFound:
-            return
-        except RuntimeFault as e:
-            text = f'error killing pod: failed to "{action}" for "{target}" with {action}Error: "{e.described}"'
-            self._context.recorder.pod(self.pod, "Warning", "FailedKillPod", text)
-            raise
-
-    async def _pre_stop(self, hook: Obj, container: Obj, id_: str, grace_s: float) -> None:
-        ips = self._context.host_ips if self.pod["spec"].get("hostNetwork") else self._worker.observed.ips
-
-        async def run() -> None:
-            try:
-                await hooks.run(self._context.runtime, hook, container, id_, ips, HOOK_LIMIT_S, self._hook_fell_back)
-            except hooks.HookFault as e:
-                log.info("pre_stop_failed", pod=self._worker.name, container=container["name"], error=str(e))
-                path = field_path(self.pod, container["name"])
-                self._context.recorder.pod(self.pod, "Warning", "FailedPreStopHook", "PreStopHook failed", path)
-
-        # One that takes longer than the grace goes on while its container is stopped, and ends with it.
-        running = self._also(run())
-        await asyncio.wait([running], timeout=grace_s)
-
-    async def _wait_ended(self, names: frozenset[str], until_s: float) -> None:
-        """Returns once none of the named containers runs, or at `until_s`."""
-        while any(r.name in names and r.may_run for r in self._worker.records.values()):
-            remaining_s = until_s - self._context.now()
-            if remaining_s <= 0:
-                return
-            looked = self._worker.looked
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(remaining_s):
-                    await looked.wait()
-
-    async def _stop_again(self, id_: str, grace_s: float) -> None:
-        with contextlib.suppress(NotFound):
-            await self._context.runtime.stop_container(id_, max(grace_s, float(MINIMUM_GRACE_S)))
-        self._worker.look_at(id_)
 
     # The end.
 
