@@ -7,8 +7,11 @@ A filter plugin says which nodes fail and why, as masks over all rows; a score p
 - ROW: on the node of a row and the pods there: only rows that changed are worked out again;
 - CLUSTER: on pods anywhere: worked out for each decision.
 
-Points and names are those of the Kubernetes scheduling framework: filter (with pre-filter in its first call), score and
-normalize score. Post-filter is preemption, bind is the scheduler's own.
+Points and names are those of the Kubernetes scheduling framework: pre-filter, filter, score and normalize score. Post-filter
+is preemption, bind is the scheduler's own.
+
+Scores are the whole numbers that Kubernetes works with: only so are the same nodes equal. A plugin that can tell equal nodes
+apart may add a fraction (MAX_FRACTION at most), which decides where Kubernetes takes any of them.
 """
 
 from collections import OrderedDict
@@ -27,6 +30,8 @@ Rows = slice | np.ndarray[Any, np.dtype[np.int64]]
 ALL = slice(None)
 
 MAX_SCORE = 100.0
+#: What a plugin may add to a whole score. All plugins together stay below 1.
+MAX_FRACTION = 0.1
 
 
 class Scope(Enum):
@@ -39,6 +44,7 @@ class ClusterEvent(Enum):
     """What may make a pod schedulable that was not."""
 
     NODE_ADDED = "node added"
+    NODE_REMOVED = "node removed"
     NODE_LABELS = "node labels"
     NODE_TAINTS = "node taints"
     NODE_ALLOCATABLE = "node allocatable"
@@ -66,8 +72,8 @@ class Refusal(Exception):
         self.plugin, self.message = plugin, message
 
 
-class Memory(dict[str, Any]):
-    """What plugins remember for one template: each under its own name."""
+class Memory(dict[Any, Any]):
+    """What plugins remember for one template: each under its own name, or tuples that begin with it."""
 
     #: The rows that passed every filter, for scores of scope CLUSTER.
     feasible: Mask
@@ -85,7 +91,18 @@ class Filter(Protocol):
         ...
 
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
-        """The rows of `rows` that fail. Raises Refusal."""
+        """The rows of `rows` that fail."""
+        ...
+
+
+@runtime_checkable
+class PreFilter(Protocol):
+    """What a filter plugin has where pods can fit nowhere, whatever the nodes are."""
+
+    name: ClassVar[str]
+
+    def pre_filter(self, snapshot: Snapshot, template: Template) -> None:
+        """Asked before every decision, in the plugins' order. Raises Refusal."""
         ...
 
 
@@ -97,10 +114,12 @@ class Score(Protocol):
 
     def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool: ...
 
-    def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats: ...
+    def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
+        """Of scope ROW, the score itself: `normalize` changes nothing."""
+        ...
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
-        """Scores over all rows, brought to 0 (worst) to 100 among the feasible ones."""
+        """Scores over all rows, brought to 0 (worst) to 100 among the feasible ones; whole numbers."""
         ...
 
 
@@ -126,6 +145,7 @@ class Framework:
     def __init__(self, filters: Sequence[Filter], scores: Sequence[Score], *, max_states: int = 256) -> None:
         self.filters = tuple(filters)
         self.scores = tuple(scores)
+        self.pre_filters = tuple(f for f in filters if isinstance(f, PreFilter))
         self.cluster_filters = tuple(f for f in filters if f.scope is Scope.CLUSTER)
         self.cluster_scores = tuple(s for s in scores if s.scope is Scope.CLUSTER)
         self._states: OrderedDict[Template, State] = OrderedDict()
@@ -136,8 +156,14 @@ class Framework:
         """The plugins whose refusals an event may turn."""
         return self._interested[event]
 
+    def active(self, snapshot: Snapshot, template: Template, memory: Memory) -> list[Filter]:
+        """The filters that could fail a node for the template as things are."""
+        return [plugin for plugin in self.filters if plugin.applies(snapshot, template, memory)]
+
     def state(self, snapshot: Snapshot, template: Template) -> State:
         """The template's state, brought up to date with the snapshot. Raises Refusal."""
+        for plugin in self.pre_filters:
+            plugin.pre_filter(snapshot, template)
         state = self._states.get(template)
         if state is None:
             state = self._states[template] = State()

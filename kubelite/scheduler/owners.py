@@ -8,11 +8,16 @@ from kubelite.meta.selectors import LabelSelector
 from kubelite.meta.types import Obj
 from kubelite.scheduler.templates import Template
 
+#: By resource: (API version, kind).
 KINDS = {
-    "replicationcontrollers": "ReplicationController",
-    "replicasets.apps": "ReplicaSet",
-    "statefulsets.apps": "StatefulSet",
+    "replicationcontrollers": ("v1", "ReplicationController"),
+    "replicasets.apps": ("apps/v1", "ReplicaSet"),
+    "statefulsets.apps": ("apps/v1", "StatefulSet"),
 }
+
+
+#: Its selector is plain labels, which overrule those of services.
+_PLAIN = KINDS["replicationcontrollers"]
 
 
 class Owners:
@@ -21,7 +26,8 @@ class Owners:
     def __init__(self) -> None:
         self.version = 0
         self._services: dict[str, dict[str, dict[str, str]]] = {}
-        self._controllers: dict[tuple[str, str, str], LabelSelector] = {}
+        #: By kind, namespace and name.
+        self._controllers: dict[tuple[tuple[str, str], str, str], LabelSelector] = {}
 
     def service_changed(self, old: Obj | None, new: Obj | None) -> None:
         meta = (new or old or {})["metadata"]
@@ -46,7 +52,7 @@ class Owners:
         if old is not None and (old.get("spec") or {}).get("selector") == given and key in self._controllers:
             return
         try:
-            selector = selectors.from_labels(given) if key[0] == "ReplicationController" else selectors.from_object(given)
+            selector = selectors.from_labels(given) if key[0] == _PLAIN else selectors.from_object(given)
         except ValueError:  # an unreadable selector adds nothing
             selector = selectors.EVERYTHING
         self._controllers[key] = selector
@@ -58,10 +64,12 @@ class Owners:
         for selector in self._services.get(template.namespace, {}).values():
             if selector.items() <= template.labels.items():
                 merged |= selector
+        owner = template.owner or {}
+        kind = owner.get("apiVersion", ""), owner.get("kind", "")
+        controller = self._controllers.get((kind, template.namespace, owner.get("name", "")), selectors.EVERYTHING)
+        if kind == _PLAIN:
+            merged |= {r.key: r.values[0] for r in controller.requirements}
+            controller = selectors.EVERYTHING
         found = selectors.from_labels(merged).requirements
-        owner = template.owner
-        if owner:
-            controller = self._controllers.get((owner.get("kind", ""), template.namespace, owner.get("name", "")))
-            if controller:
-                found = (*found, *(r for r in controller.requirements if r not in found))
+        found = (*found, *(r for r in controller.requirements if r not in found))
         return LabelSelector(found) if found else None

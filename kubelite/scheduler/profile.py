@@ -1,7 +1,7 @@
 """The default profile: the plugins in the order in which Kubernetes runs them.
 
 To add one: a module in plugins/ with a class that satisfies `framework.Filter` or `framework.Score` (or both), a line in
-`filters` or `scores` here, and a test in tests/scheduler/test_plugins.py.
+`filters` or `scores` here, and a test in tests/scheduler/.
 
 Source: pkg/scheduler/apis/config/v1/default_plugins.go, v1.34.
 """

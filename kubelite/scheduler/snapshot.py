@@ -8,8 +8,9 @@ list of rows that changed (`changed_since`), so that what was worked out for a t
 Pure: no clock, no I/O. Plugins read it; only the scheduler's event handlers and preemption's trials change it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from kubelite.meta.types import Obj
 from kubelite.scheduler import resources
 from kubelite.scheduler.templates import Template
 from kubelite.scheduler.terms import AffinityTerm, PodMatcher
+from kubelite.scheduler.usage import Usage
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -29,6 +31,10 @@ RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
 
 #: (key, value, effect)
 Taint = tuple[str, str, str]
+
+
+def taints_of(node: Obj) -> tuple[Taint, ...]:
+    return tuple((t["key"], t.get("value") or "", t["effect"]) for t in (node.get("spec") or {}).get("taints") or ())
 
 
 @dataclass(eq=False, slots=True)
@@ -108,6 +114,14 @@ class Counter:
         self.total += amount
 
 
+@dataclass(slots=True)
+class Image:
+    """An image that nodes have: its size, as the first node told it, and the nodes' rows."""
+
+    size_bytes: int
+    rows: set[int] = field(default_factory=set)
+
+
 #: Pods that look the same to every matcher: (namespace, labels, being deleted).
 _Look = tuple[str, frozenset[tuple[str, str]], bool]
 
@@ -131,13 +145,13 @@ class Snapshot:
         self._free = list(range(size - 1, -1, -1))
 
         self.pods: list[dict[str, PodInfo]] = [{} for _ in range(size)]
+        #: How many pods on nodes have which priority.
+        self._priorities: dict[int, int] = {}
         self._where: dict[str, tuple[str, PodInfo]] = {}
         #: Pods of nodes that we don't know (yet, or any more), by node.
         self._orphans: dict[str, dict[str, PodInfo]] = {}
-        self.ports: dict[tuple[str, int], dict[int, list[str]]] = {}
-        #: How many pods there are that use a claim, by namespace and name.
-        self.claim_users: dict[tuple[str, str], int] = {}
-        self.images: dict[str, dict[int, int]] = {}
+        self.usage = Usage()
+        self.images: dict[str, Image] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
 
         self._matchers: dict[PodMatcher | tuple[PodMatcher, ...], Counter] = {}
@@ -245,7 +259,7 @@ class Snapshot:
         self.nodes[row] = node
         spec, status = node.get("spec") or {}, node.get("status") or {}
         self.unschedulable[row] = bool(spec.get("unschedulable"))
-        taints = tuple((t["key"], t.get("value") or "", t["effect"]) for t in spec.get("taints") or ())
+        taints = taints_of(node)
         number = self._taint_numbers.get(taints)
         if number is None:
             number = self._taint_numbers[taints] = len(self.taint_sets)
@@ -261,12 +275,14 @@ class Snapshot:
     def _put_images(self, row: int, status: Obj | None, old: Obj | None) -> None:
         for image in (old or {}).get("images") or ():
             for name in image.get("names") or ():
-                holders = self.images.get(name)
-                if holders is not None and holders.pop(row, None) is not None and not holders:
-                    del self.images[name]
+                known = self.images.get(name)
+                if known is not None:
+                    known.rows.discard(row)
+                    if not known.rows:
+                        del self.images[name]
         for image in (status or {}).get("images") or ():
             for name in image.get("names") or ():
-                self.images.setdefault(name, {})[row] = image.get("sizeBytes", 0)
+                self.images.setdefault(name, Image(image.get("sizeBytes", 0))).rows.add(row)
 
     def _resource(self, name: str) -> Ints:
         """The requested amounts of a resource over all nodes."""
@@ -314,6 +330,13 @@ class Snapshot:
                 column.put(row, self._label(node, node["metadata"].get("labels") or {}, key))
         return column
 
+    def where(self, name: str) -> Mask:
+        """The node of a name alone. Without a column of names, of which a cluster of DaemonSets asks for each."""
+        mask = np.zeros(self.size, np.bool_)
+        if name in self.rows:
+            mask[self.rows[name]] = True
+        return mask
+
     @property
     def node_count(self) -> int:
         return len(self.rows)
@@ -348,6 +371,18 @@ class Snapshot:
         self._changed(row)
         return info
 
+    @contextlib.contextmanager
+    def with_pods(self, node_name: str, infos: Iterable[PodInfo]) -> Iterator[None]:
+        """For a trial: as if these pods, which are on no node, were on that one."""
+        placed = [*infos]
+        for info in placed:
+            self.add_pod(node_name, info)
+        try:
+            yield
+        finally:
+            for info in placed:
+                self.remove_pod(info.uid)
+
     def pod(self, uid: str) -> PodInfo | None:
         found = self._where.get(uid)
         return found[1] if found else None
@@ -360,8 +395,18 @@ class Snapshot:
     def pod_count(self) -> int:
         return len(self._where)
 
+    @property
+    def least_priority(self) -> int:
+        """Of the pods on nodes; of none, a priority that no pod has."""
+        return min(self._priorities, default=2**31)
+
     def _count(self, row: int, info: PodInfo, sign: int, *, keep: bool = False) -> None:
         template = info.template
+        count = self._priorities.get(info.priority, 0) + sign
+        if count:
+            self._priorities[info.priority] = count
+        else:
+            del self._priorities[info.priority]
         if sign > 0:
             self.pods[row][info.uid] = info
         elif not keep:
@@ -369,16 +414,11 @@ class Snapshot:
         self.requested["pods"][row] += sign
         for name, amount in template.requests.items():
             self._resource(name)[row] += sign * amount
-        self.compared_cpu[row] += sign * template.compared_cpu
-        self.compared_memory[row] += sign * template.compared_memory
-        for protocol, port, address in template.host_ports:
-            self._count_port((protocol, port), row, address, sign)
-        for claim in template.claims:
-            users = self.claim_users.get((template.namespace, claim), 0) + sign
-            if users:
-                self.claim_users[template.namespace, claim] = users
-            else:
-                del self.claim_users[template.namespace, claim]
+        cpu, memory = template.counted
+        self.compared_cpu[row] += sign * cpu
+        self.compared_memory[row] += sign * memory
+        if template.host_ports or template.claims:
+            self.usage.count(row, template, sign)
         for counter in self._counters_of(info):
             counter.add(row, sign)
         terms = template.terms
@@ -399,17 +439,6 @@ class Snapshot:
             counter = counters[key] = Counter(self.size)
             self.terms_version += 1
         return counter
-
-    def _count_port(self, port: tuple[str, int], row: int, address: str, sign: int) -> None:
-        rows = self.ports.setdefault(port, {})
-        if sign > 0:
-            rows.setdefault(row, []).append(address)
-            return
-        rows[row].remove(address)
-        if not rows[row]:
-            del rows[row]
-            if not rows:
-                del self.ports[port]
 
     # Who matches whom
 

@@ -23,8 +23,16 @@ HostPort = tuple[str, int, str]
 
 DEFAULT_SCHEDULER = "default-scheduler"
 
-_SPEC_FIELDS = ("nodeName", "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "overhead", "resources")
-_CONTAINER_FIELDS = ("resources", "ports", "image", "restartPolicy")
+_SPEC_FIELDS = (
+    "nodeName",
+    "nodeSelector",
+    "affinity",
+    "tolerations",
+    "topologySpreadConstraints",
+    "overhead",
+    "resources",
+)
+_CONTAINER_FIELDS = ("name", "resources", "ports", "image", "restartPolicy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +58,14 @@ class Template:
     spec: Obj
     owner: Obj | None
     requests: Amounts
-    #: CPU and memory with the stand-ins for containers that request none.
-    compared_cpu: int
-    compared_memory: int
+    #: (CPU, memory) with stand-ins for what containers don't request, while it looks for a node and once it has one.
+    compared: tuple[int, int]
+    counted: tuple[int, int]
     host_ports: tuple[HostPort, ...]
     claims: tuple[str, ...]
     terms: PodTerms
     spread: tuple[SpreadConstraint, ...]
+    #: The image of each container, normalized as nodes list them.
     images: tuple[str, ...]
     tolerations: list[Obj] = field(default_factory=list)
 
@@ -109,6 +118,9 @@ def signature_of(pod: Obj) -> bytes:
         parts.append([owner.get("kind"), owner.get("name"), owner.get("apiVersion")])
     if any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in spec.get("volumes") or ()):
         parts.append(sorted(pods.claims(pod)))
+    resized = resources.resized(pod)
+    if resized:
+        parts.append(resized)
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
 
@@ -116,7 +128,7 @@ def parse(pod: Obj, signature: bytes) -> Template:
     meta, spec = pod["metadata"], pod["spec"]
     namespace = meta.get("namespace", "")
     labels = meta.get("labels") or {}
-    compared = resources.of_pod(spec, missing={"cpu": resources.DEFAULT_CPU_MILLI, "memory": resources.DEFAULT_MEMORY})
+    resized = resources.resized(pod)
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     return Template(
         signature=signature,
@@ -124,14 +136,14 @@ def parse(pod: Obj, signature: bytes) -> Template:
         labels=labels,
         spec=spec,
         owner=_controller(meta),
-        requests={name: amount for name, amount in resources.of_pod(spec).items() if amount},
-        compared_cpu=compared.get("cpu", 0),
-        compared_memory=compared.get("memory", 0),
+        requests={name: amount for name, amount in resources.of_pod(spec, resized=resized).items() if amount},
+        compared=resources.looking_for_a_node(spec),
+        counted=resources.on_its_node(spec, resized),
         host_ports=host_ports(spec),
         claims=tuple(sorted(pods.claims(pod))),
         terms=parse_terms(spec.get("affinity"), namespace),
         spread=tuple(parse_constraint(c, labels) for c in spec.get("topologySpreadConstraints") or ()),
-        images=tuple(sorted({container["image"] for container in containers if container.get("image")})),
+        images=tuple(normalized_image(container.get("image", "")) for container in containers),
         tolerations=spec.get("tolerations") or [],
     )
 
@@ -145,6 +157,11 @@ def host_ports(spec: Obj) -> tuple[HostPort, ...]:
         for port in container.get("ports") or ()
         if port.get("hostPort")
     )
+
+
+def normalized_image(image: str) -> str:
+    """As nodes list it: with a tag."""
+    return image if ":" in image.rsplit("/", 1)[-1] else f"{image}:latest"
 
 
 def parse_constraint(constraint: Obj, labels: dict[str, str]) -> SpreadConstraint:

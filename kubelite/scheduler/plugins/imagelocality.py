@@ -15,30 +15,24 @@ SMALLEST = 23 * 1024 * 1024
 LARGEST = 1000 * 1024 * 1024
 
 
-def normalized_name(image: str) -> str:
-    """As nodes list it: with a tag."""
-    return image if ":" in image.rsplit("/", 1)[-1] else f"{image}:latest"
-
-
 class ImageLocality:
     name: ClassVar = "ImageLocality"
     scope: ClassVar = Scope.NODES
     weight: ClassVar = 1.0
 
     def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
-        return any(normalized_name(image) in snapshot.images for image in template.images)
+        return any(image in snapshot.images for image in template.images)
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         total = np.zeros(snapshot.size, np.float64)
         for image in template.images:
-            holders = snapshot.images.get(normalized_name(image))
-            if holders:
+            known = snapshot.images.get(image)
+            if known:
                 # An image on few nodes counts little, so that its pods don't all end up there.
-                spread = len(holders) / max(snapshot.node_count, 1)
-                for row, size_bytes in holders.items():
-                    total[row] += size_bytes * spread
-        most = LARGEST * max(len(template.images), 1)
-        result: Floats = MAX_SCORE * (np.clip(total, SMALLEST, most) - SMALLEST) / (most - SMALLEST)
+                spread = len(known.rows) / max(snapshot.node_count, 1)
+                total[list(known.rows)] += int(known.size_bytes * spread)
+        most = LARGEST * len(template.images)
+        result: Floats = np.floor(MAX_SCORE * (np.clip(total, SMALLEST, most) - SMALLEST) / (most - SMALLEST))
         return result[rows]
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:

@@ -68,14 +68,15 @@ class InterPodAffinity:
         """The nodes in whose domains there are pods that match all required terms."""
         terms = template.terms.required_affinity
         counter = snapshot.counter(*dict.fromkeys(term.matcher for term in terms))
-        labeled = np.ones(snapshot.size, np.bool_)
         near = np.ones(snapshot.size, np.bool_)
-        for term in terms:
-            labeled &= snapshot.column(term.topology_key).ids >= 0
-            near &= _domains_with(snapshot, term, counter)
-        if not counter.total and self._matches_itself(snapshot, template):
-            return labeled  # the first of pods that want to be near each other
-        return labeled & near
+        somewhere = [_domains_with(snapshot, term, counter) for term in terms]
+        for domains in somewhere:
+            near &= domains
+        if not near.any() and not any(map(np.any, somewhere)) and self._matches_itself(snapshot, template):
+            near[:] = True  # the first of pods that want to be near each other: wherever there are such domains
+            for term in terms:
+                near &= snapshot.column(term.topology_key).ids >= 0
+        return near
 
     def _matches_itself(self, snapshot: Snapshot, template: Template) -> bool:
         namespace_labels = snapshot.namespaces.get(template.namespace, {})
@@ -97,7 +98,7 @@ class InterPodAffinity:
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         found = scores[feasible]
         least, most = found.min(), found.max()
-        return MAX_SCORE * (scores - least) / (most - least) if most > least else np.zeros_like(scores)
+        return np.floor(MAX_SCORE * ((scores - least) / (most - least))) if most > least else np.zeros_like(scores)
 
     def _of_others(
         self, snapshot: Snapshot, template: Template, memory: Memory

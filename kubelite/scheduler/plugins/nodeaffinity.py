@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from kubelite.meta import selectors
-from kubelite.meta.selectors import Requirement
+from kubelite.meta.selectors import LabelSelector, Requirement
 from kubelite.meta.types import Obj
-from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Refusal, Rows, Scope
 from kubelite.scheduler.snapshot import Floats, Mask, Snapshot
 from kubelite.scheduler.templates import Template
 
@@ -22,16 +22,22 @@ def matches_requirement(snapshot: Snapshot, requirement: Requirement) -> Mask:
     return snapshot.column(key).table(lambda value: requirement.matches({key: value}), absent)
 
 
+def matches_selector(snapshot: Snapshot, selector: LabelSelector) -> Mask:
+    """The nodes whose labels a selector matches."""
+    mask = np.full(snapshot.size, not selector.nothing, np.bool_)
+    for requirement in selector.requirements:
+        mask &= matches_requirement(snapshot, requirement)
+    return mask
+
+
 def matches_term(snapshot: Snapshot, term: Obj) -> Mask:
     """The nodes that match one NodeSelectorTerm; an empty or unreadable one matches none."""
     expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
     mask = np.full(snapshot.size, bool(expressions or fields), np.bool_)
     try:
-        requirements = selectors.from_node_expressions(expressions).requirements
+        mask &= matches_selector(snapshot, selectors.from_node_expressions(expressions))
     except ValueError:
         return np.zeros(snapshot.size, np.bool_)
-    for requirement in requirements:
-        mask &= matches_requirement(snapshot, requirement)
     for field in fields:
         mask &= _matches_field(snapshot, field)
     return mask
@@ -41,11 +47,9 @@ def _matches_field(snapshot: Snapshot, field: Obj) -> Mask:
     """matchFields knows metadata.name, In or NotIn one value."""
     if field.get("key") != "metadata.name" or field.get("operator") not in ("In", "NotIn"):
         return np.zeros(snapshot.size, np.bool_)
-    # By the row of the name, not by all names: each pod of a DaemonSet comes with a field of its own.
     mask = np.zeros(snapshot.size, np.bool_)
     for name in field.get("values") or ():
-        if name in snapshot.rows:
-            mask[snapshot.rows[name]] = True
+        mask |= snapshot.where(name)
     return mask if field["operator"] == "In" else ~mask
 
 
@@ -85,15 +89,18 @@ class NamedNodes:
     scope: ClassVar = Scope.NODES
     events: ClassVar = frozenset((ClusterEvent.NODE_ADDED,))
 
+    def pre_filter(self, snapshot: Snapshot, template: Template) -> None:
+        if template.required_node_terms and named_nodes(template) == set():
+            raise Refusal(self.name, "pod affinity terms conflict")
+
     def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
-        return named_nodes(template) is not None
+        return bool(template.required_node_terms) and named_nodes(template) is not None
 
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
-        mask = np.ones(snapshot.size, np.bool_)
+        named = np.zeros(snapshot.size, np.bool_)
         for name in named_nodes(template) or ():
-            if name in snapshot.rows:
-                mask[snapshot.rows[name]] = False
-        return [Failure("node(s) didn't satisfy plugin(s) [NodeAffinity]", mask[rows], unresolvable=True)]
+            named |= snapshot.where(name)
+        return [Failure("node(s) didn't satisfy plugin(s) [NodeAffinity]", ~named[rows], unresolvable=True)]
 
 
 class NodeAffinity:
@@ -112,13 +119,9 @@ class NodeAffinity:
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         total = np.zeros(snapshot.size, np.float64)
         for preferred in template.preferred_node_terms:
-            preference = preferred.get("preference") or {}
-            if preference.get("matchExpressions") or preference.get("matchFields"):
-                total += preferred["weight"] * matches_term(snapshot, preference)
-            else:  # an empty preference matches every node
-                total += preferred["weight"]
+            total += preferred["weight"] * matches_term(snapshot, preferred.get("preference") or {})
         return total[rows]
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         most = scores[feasible].max()
-        return MAX_SCORE * scores / most if most else scores
+        return np.floor(MAX_SCORE * scores / most) if most else scores

@@ -23,7 +23,10 @@ class NodePorts:
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
         taken = np.zeros(snapshot.size, np.bool_)
         for protocol, port, wanted in template.host_ports:
-            for row, addresses in snapshot.ports.get((protocol, port), {}).items():
-                if any(EVERY_ADDRESS in (wanted, address) or wanted == address for address in addresses):
-                    taken[row] = True
+            for row, addresses in snapshot.usage.ports.get((protocol, port), {}).items():
+                taken[row] |= any(_collide(wanted, address) for address in addresses)
         return [Failure("node(s) didn't have free ports for the requested pod ports", taken[rows])]
+
+
+def _collide(address: str, other: str) -> bool:
+    return address == other or EVERY_ADDRESS in (address, other)

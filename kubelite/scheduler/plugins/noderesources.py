@@ -1,6 +1,6 @@
 """NodeResourcesFit and NodeResourcesBalancedAllocation: what pods request and nodes have left.
 
-Scores are not cut to whole numbers as Kubernetes cuts them: fewer nodes are then equal, and small pods spread better.
+Both tell nodes apart that are equal in whole numbers, by what the whole numbers leave out: small pods spread then, too.
 Source: plugins/noderesources (fit.go, least_allocated.go, balanced_allocation.go), v1.34.
 """
 
@@ -9,19 +9,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.framework import MAX_FRACTION, MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
 from kubelite.scheduler.snapshot import Floats, Ints, Mask, Snapshot
 from kubelite.scheduler.templates import Template
 
 
-def _used_share(offered: Ints, used: Ints) -> Floats:
-    """At most 1; 1 too for what a node doesn't have."""
-    result: Floats = np.minimum(np.maximum(used, 1) / np.maximum(offered, 1), 1.0)
+def _free(offered: Ints, used: Ints) -> Ints:
+    """What is left, none of what a node doesn't have or has given away twice."""
+    result: Ints = np.maximum(offered - used, 0)
     return result
 
 
-def _free_share(offered: Ints, used: Ints) -> Floats:
-    return 1.0 - _used_share(offered, used)
+def _used_share(offered: Ints, used: Ints) -> Floats:
+    """At most 1; 0 of what a node doesn't have."""
+    result: Floats = np.minimum(used / np.maximum(offered, 1), 1.0)
+    return result
 
 
 class NodeResourcesFit:
@@ -56,13 +58,15 @@ class NodeResourcesFit:
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         cpu, memory_bytes = snapshot.allocatable["cpu"][rows], snapshot.allocatable["memory"][rows]
-        total = _free_share(cpu, snapshot.compared_cpu[rows] + template.compared_cpu)
-        total += _free_share(memory_bytes, snapshot.compared_memory[rows] + template.compared_memory)
-        total *= MAX_SCORE / 2
+        free_cpu = _free(cpu, snapshot.compared_cpu[rows] + template.compared[0])
+        free_memory = _free(memory_bytes, snapshot.compared_memory[rows] + template.compared[1])
+        cpu, memory_bytes = np.maximum(cpu, 1), np.maximum(memory_bytes, 1)
+        whole = free_cpu * 100 // cpu + free_memory * 100 // memory_bytes
+        total: Floats = (whole // 2) + (free_cpu / cpu + free_memory / memory_bytes) * (MAX_FRACTION / 2)
         # A resource that a node doesn't have doesn't count.
-        lacking = (cpu == 0) ^ (memory_bytes == 0)
+        lacking = (snapshot.allocatable["cpu"][rows] == 0) ^ (snapshot.allocatable["memory"][rows] == 0)
         if lacking.any():
-            total[lacking] *= 2
+            total[lacking] = whole[lacking]
         return total
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
@@ -86,7 +90,8 @@ class BalancedAllocation:
         missing = (cpu == 0) | (memory_bytes == 0)
         if missing.any():
             difference[missing] = 0.0
-        result: Floats = MAX_SCORE - MAX_SCORE / 2 * np.abs(difference)
+        balance = 1 - np.abs(difference / 2)
+        result: Floats = np.floor(balance * MAX_SCORE) + balance * (MAX_FRACTION / 2)
         return result
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:

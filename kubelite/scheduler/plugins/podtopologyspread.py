@@ -30,6 +30,7 @@ class PodTopologySpread:
     events: ClassVar = frozenset(
         (
             ClusterEvent.NODE_ADDED,
+            ClusterEvent.NODE_REMOVED,
             ClusterEvent.NODE_LABELS,
             ClusterEvent.NODE_TAINTS,
             ClusterEvent.POD_ASSIGNED,
@@ -49,20 +50,21 @@ class PodTopologySpread:
         musts = [c for c in template.spread if c.required]
         if not musts:
             return []
-        unlabeled = np.zeros(snapshot.size, np.bool_)
-        for constraint in musts:
-            unlabeled |= snapshot.column(constraint.topology_key).ids < 0
-        uneven = np.zeros(snapshot.size, np.bool_)
-        for constraint in musts:
+        undecided = np.ones(snapshot.size, np.bool_)
+        unlabeled, uneven = np.zeros(snapshot.size, np.bool_), np.zeros(snapshot.size, np.bool_)
+        for constraint in musts:  # the first that a node fails says why
             column = snapshot.column(constraint.topology_key)
-            counted = self._counted(snapshot, template, constraint, memory) & ~unlabeled & snapshot.alive
+            counted = self._counted(snapshot, template, musts, constraint, memory)
             totals = column.totals(self._counter(snapshot, template, constraint).counts, counted)
             present = column.present(counted)
-            enough = np.count_nonzero(present) >= max(constraint.min_domains, 1)
+            enough = np.count_nonzero(present) >= constraint.min_domains
             fewest = int(totals[present].min()) if enough else 0
             own = int(constraint.selector.matches(template.labels))
-            uneven |= totals[column.ids] + own - fewest > constraint.max_skew
-        failures = [Failure(NO_LABEL, unlabeled[rows], unresolvable=True), Failure(NOT_MATCHED, (uneven & ~unlabeled)[rows])]
+            unlabeled |= undecided & (column.ids < 0)
+            undecided &= ~unlabeled
+            uneven |= undecided & (totals[column.ids] + own - fewest > constraint.max_skew)
+            undecided &= ~uneven
+        failures = [Failure(NO_LABEL, unlabeled[rows], unresolvable=True), Failure(NOT_MATCHED, uneven[rows])]
         return [failure for failure in failures if failure.mask.any()]
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
@@ -71,9 +73,9 @@ class PodTopologySpread:
         wishes = self._wishes(template, memory)
         feasible = memory.feasible
         taking_part = feasible
-        if template.spread:  # constraints of its own need all their labels; the defaults make do with what there is
-            for constraint in wishes:
-                taking_part = taking_part & (snapshot.column(constraint.topology_key).ids >= 0)
+        needed = wishes if template.spread else ()  # the defaults make do with the labels that there are
+        for constraint in needed:
+            taking_part = taking_part & (snapshot.column(constraint.topology_key).ids >= 0)
         total = np.zeros(snapshot.size, np.float64)
         for constraint in wishes:
             column = snapshot.column(constraint.topology_key)
@@ -82,25 +84,26 @@ class PodTopologySpread:
                 per_node: Ints = counts
                 domains = int(np.count_nonzero(taking_part))
             else:
-                counted = self._counted(snapshot, template, constraint, memory) & snapshot.alive
+                counted = self._counted(snapshot, template, needed, constraint, memory)
                 per_node = column.totals(counts, counted)[column.ids]
                 domains = _distinct(column, taking_part)
-            labeled = column.ids >= 0
-            total += np.where(labeled, per_node * math.log(domains + 2) + (constraint.max_skew - 1), 0.0)
-        total = np.rint(total)
+            total += np.where(column.ids >= 0, per_node * math.log(domains + 2) + (constraint.max_skew - 1), 0.0)
+        total = np.floor(total + 0.5)
         if taking_part is not feasible:
             total[~taking_part] = np.nan
         return total[rows]
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         found = scores[feasible]
-        found = found[~np.isnan(found)]
-        if not found.size:
-            return np.zeros_like(scores)
+        apart = np.isnan(found).any()
+        if apart:
+            found = found[~np.isnan(found)]
+            if not found.size:
+                return np.zeros_like(scores)
         most, fewest = found.max(), found.min()
-        if most == 0:
-            return np.where(np.isnan(scores), 0.0, MAX_SCORE)
-        result: Floats = np.nan_to_num(MAX_SCORE * (most + fewest - scores) / most)
+        result: Floats = np.full_like(scores, MAX_SCORE) if most == 0 else np.floor(MAX_SCORE * (most + fewest - scores) / most)
+        if apart:
+            result[np.isnan(scores)] = 0.0
         return result
 
     def _wishes(self, template: Template, memory: Memory) -> Sequence[SpreadConstraint]:
@@ -126,12 +129,22 @@ class PodTopologySpread:
             return Counter(snapshot.size)
         return snapshot.counter(in_namespace(template.namespace, constraint.selector, living_only=True))
 
-    def _counted(self, snapshot: Snapshot, template: Template, constraint: SpreadConstraint, memory: Memory) -> Mask:
-        """The nodes whose pods count, by the constraint's inclusion policies; remembered until a node changes."""
-        key = f"{self.name} counted {constraint.honor_affinity} {constraint.honor_taints}"
+    def _counted(
+        self,
+        snapshot: Snapshot,
+        template: Template,
+        needed: Sequence[SpreadConstraint],
+        constraint: SpreadConstraint,
+        memory: Memory,
+    ) -> Mask:
+        """The nodes whose pods count: those in a domain of each of `needed`, as the constraint's inclusion policies have it;
+        remembered until a node changes."""
+        key = self.name, *(c.topology_key for c in needed), constraint.honor_affinity, constraint.honor_taints
         found: tuple[int, Mask] | None = memory.get(key)
         if found is None or found[0] != snapshot.nodes_version:
-            mask = np.ones(snapshot.size, np.bool_)
+            mask = snapshot.alive.copy()
+            for other in needed:
+                mask &= snapshot.column(other.topology_key).ids >= 0
             if constraint.honor_affinity:
                 mask &= nodeaffinity.required(snapshot, template)
             if constraint.honor_taints:

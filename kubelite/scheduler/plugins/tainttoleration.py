@@ -4,7 +4,7 @@
 Source: plugins/tainttoleration, component-helpers ToleratesTaint, v1.34.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -28,11 +28,13 @@ def tolerates(tolerations: Sequence[Obj], taint: Taint) -> bool:
     return False
 
 
+def _tolerates_set(tolerations: Sequence[Obj], taints: Iterable[Taint]) -> bool:
+    return all(taint[2] == "PreferNoSchedule" or tolerates(tolerations, taint) for taint in taints)
+
+
 def tolerated(snapshot: Snapshot, tolerations: Sequence[Obj]) -> Mask:
     """The nodes whose NoSchedule and NoExecute taints are all tolerated. Decided once for each set of taints that nodes have."""
-    passing = [
-        all(taint[2] == "PreferNoSchedule" or tolerates(tolerations, taint) for taint in taints) for taints in snapshot.taint_sets
-    ]
+    passing = [_tolerates_set(tolerations, taints) for taints in snapshot.taint_sets]
     result: Mask = np.array(passing, np.bool_)[snapshot.taint_ids]
     return result
 
@@ -62,4 +64,4 @@ class TaintToleration:
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         most = scores[feasible].max()
-        return MAX_SCORE - MAX_SCORE * scores / most if most else np.full_like(scores, MAX_SCORE)
+        return MAX_SCORE - np.floor(MAX_SCORE * scores / most) if most else np.full_like(scores, MAX_SCORE)

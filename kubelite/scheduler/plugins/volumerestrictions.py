@@ -26,7 +26,7 @@ class VolumeRestrictions:
 
     def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
         return any(
-            (template.namespace, name) in snapshot.claim_users and self._is_exclusive(template.namespace, name)
+            (template.namespace, name) in snapshot.usage.claim_users and self._is_exclusive(template.namespace, name)
             for name in template.claims
         )
 
