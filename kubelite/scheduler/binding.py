@@ -4,6 +4,7 @@ Source: pkg/scheduler/schedule_one.go (texts of events and conditions), framewor
 """
 
 import asyncio
+from dataclasses import dataclass
 
 from kubelite.client.contract import Client
 from kubelite.client.events import EventRecorder
@@ -17,6 +18,19 @@ from kubelite.scheduler.volumes import SELECTED_NODE, Binding, is_bound
 
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 VOLUME_TIMEOUT_S = 600.0
+#: An event's text has this length at most, with this at the end of one that was longer.
+LONGEST_NOTE, CUT = 1024, " ..."
+_COMPARED = ("status", "reason", "message", "observedGeneration")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is said of an attempt that failed. `nominated` is the node that is being cleared for the pod; empty: none any more;
+    None: as it was."""
+
+    message: str
+    reason: str
+    nominated: str | None
 
 
 class Writer:
@@ -81,18 +95,20 @@ class Writer:
         finally:
             unsubscribe()
 
-    async def report_failure(self, pod: PodInfo, message: str, reason: str, nominated: str | None) -> None:
-        """Says why a pod has no node: an event, and a condition where that is new. `nominated`: the node that is being
-        cleared for it; None leaves that as it is."""
-        self._recorder.event(pod.obj, "Warning", "FailedScheduling", message)
+    async def report_failure(self, pod: PodInfo, report: Report) -> None:
+        """Says why a pod has no node: an event, and a condition where that is new."""
+        text = report.message
+        if len(text) > LONGEST_NOTE:
+            text = text[: LONGEST_NOTE - len(CUT)] + CUT
+        self._recorder.event(pod.obj, "Warning", "FailedScheduling", text)
         status = pod.obj.get("status") or {}
         condition: Obj = {
             "type": "PodScheduled",
             "status": "False",
             "lastProbeTime": None,
             "lastTransitionTime": times.now(),
-            "reason": reason,
-            "message": message,
+            "reason": report.reason,
+            "message": report.message,
         }
         if "generation" in pod.obj["metadata"]:
             condition["observedGeneration"] = pod.obj["metadata"]["generation"]
@@ -100,12 +116,17 @@ class Writer:
         old = next((c for c in status.get("conditions") or () if c.get("type") == "PodScheduled"), None)
         if old is not None and old.get("status") == "False":
             condition["lastTransitionTime"] = old.get("lastTransitionTime", condition["lastTransitionTime"])
-        if old is None or any(old.get(name) != condition[name] for name in ("status", "reason", "message")):
+        if old is None or any(old.get(name) != condition.get(name) for name in _COMPARED):
             patch["conditions"] = [condition]
-        if nominated is not None and nominated != status.get("nominatedNodeName", ""):
-            patch["nominatedNodeName"] = nominated or None
+        if report.nominated is not None and report.nominated != status.get("nominatedNodeName", ""):
+            patch["nominatedNodeName"] = report.nominated or None
         if patch:
             await self._patch_status(pod, patch)
+
+    async def clear_nomination(self, pod: PodInfo) -> None:
+        """The node that was kept for the pod is not any more."""
+        if (pod.obj.get("status") or {}).get("nominatedNodeName"):
+            await self._patch_status(pod, {"nominatedNodeName": None})
 
     async def _patch_status(self, pod: PodInfo, status: Obj) -> None:
         patch: Obj = {"status": status}

@@ -1,14 +1,16 @@
 """Keeps the snapshot, the queue and what plugins look at current with the informers' events.
 
-Everything here is a synchronous handler. It decides whose pods are ours, what of a change counts, and which waiting pods it
-makes worth another try.
+Everything here is a synchronous handler. It decides whose pods are ours, what of a change counts, and which event that is for
+the pods that wait.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
-from kubelite.client.informers import Informers
+from kubelite.client.informers import Handler, Informers
 from kubelite.meta.types import Obj
+from kubelite.scheduler import resources
+from kubelite.scheduler.decide import Nominees
 from kubelite.scheduler.framework import ClusterEvent, Framework
 from kubelite.scheduler.owners import KINDS, Owners
 from kubelite.scheduler.queue import Queue
@@ -33,6 +35,10 @@ def uid_of(pod: Obj) -> str:
     return meta.get("uid") or f"{meta.get('namespace', '')}/{meta['name']}"
 
 
+def nominated_node(pod: Obj | None) -> str:
+    return ((pod or {}).get("status") or {}).get("nominatedNodeName") or ""
+
+
 class Cluster:
     """`snapshot` has bound and assumed pods, `queue` those without a node that `scheduler_name` is to place."""
 
@@ -48,12 +54,12 @@ class Cluster:
         self.scheduler_name = scheduler_name
         #: Pods that we chose a node for and whose binding the informer has not shown yet.
         self.assumed: set[str] = set()
-        #: Pods that wait for their victims to leave a node, which is kept free for them.
+        #: Pods that wait for a node, which is kept free for them, mostly until their victims have left it.
         self.nominated: dict[str, tuple[str, PodInfo]] = {}
 
     def subscribe(self, informers: Informers) -> list[Callable[[], None]]:
         """Follows all that matters; returns what ends each subscription. Nodes come before pods, so that pods find theirs."""
-        handlers: list[tuple[str, Callable[[Obj | None, Obj | None], None]]] = [
+        handlers: list[tuple[str, Handler]] = [
             ("namespaces", self.namespace_changed),
             ("nodes", self.node_changed),
             ("services", self.owners.service_changed),
@@ -70,9 +76,8 @@ class Cluster:
         template = self.templates.of(pod)
         return PodInfo(uid_of(pod), meta["name"], template, spec.get("priority") or 0, bool(meta.get("deletionTimestamp")), pod)
 
-    def happened(self, *events: ClusterEvent) -> None:
-        for event in events:
-            self.queue.moved(self.framework.interested(event))
+    def happened(self, event: ClusterEvent) -> None:
+        self.queue.moved(self.framework.interested(event))
 
     # Handlers
 
@@ -80,12 +85,14 @@ class Cluster:
         if new is None:
             if old is not None:
                 self.snapshot.remove_node(old["metadata"]["name"])
+                self.happened(ClusterEvent.NODE_REMOVED)
             return
         changes = self.snapshot.put_node(new)
         if "added" in changes:
             self.queue.move_all()
         else:
-            self.happened(*(NODE_EVENTS[change] for change in changes))
+            for change in changes:
+                self.happened(NODE_EVENTS[change])
 
     def pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None or is_finished(new):
@@ -101,7 +108,8 @@ class Cluster:
         self.queue.delete(uid)
         self.assumed.discard(uid)
         nominated = self.nominated.pop(uid, None)
-        if self.snapshot.remove_pod(uid) is not None or nominated is not None:
+        removed = self.snapshot.remove_pod(uid)
+        if removed is not None or nominated is not None:
             self.happened(ClusterEvent.POD_REMOVED)
 
     def _pod_on_node(self, pod: Obj) -> None:
@@ -112,14 +120,17 @@ class Cluster:
         self.assumed.discard(uid)
         known = self.snapshot.pod(uid)
         if known is None or self.snapshot.node_of(uid) != node:
-            self.snapshot.add_pod(node, self.info(pod))
+            info = self.info(pod)
+            self.snapshot.add_pod(node, info)
             self.happened(ClusterEvent.POD_ASSIGNED)
             return
         if looks_alike(known.obj, pod):
             known.obj = pod
         else:
-            self.snapshot.add_pod(node, self.info(pod))
+            info = self.info(pod)
+            self.snapshot.add_pod(node, info)
             self.happened(ClusterEvent.POD_CHANGED)
+            known = info
         if confirmed:
             self.happened(ClusterEvent.POD_ASSIGNED)
 
@@ -131,16 +142,26 @@ class Cluster:
             self._pod_gone(uid)
             return
         info = self.info(pod)
+        self._nomination_changed(old, info)
         queued = self.queue.get(uid)
         if queued is not None and queued.pod.template is info.template and queued.pod.priority == info.priority:
             gates = bool(pod["spec"].get("schedulingGates"))
             if gates == bool(queued.pod.obj["spec"].get("schedulingGates")):
                 queued.pod.obj = pod  # only its status changed, by ourselves mostly: no reason to try again
                 return
-        node = (pod.get("status") or {}).get("nominatedNodeName")
-        if node and queued is None:  # by a process before this one
-            self.nominated[uid] = node, info
         self.queue.add(info)
+
+    def _nomination_changed(self, old: Obj | None, info: PodInfo) -> None:
+        """Follows what a pod's status says of a node that is kept for it. Says neither version anything, it stays as we know."""
+        was, now = nominated_node(old), nominated_node(info.obj)
+        if now:
+            self.nominated[info.uid] = now, info
+        elif was:
+            self.nominated.pop(info.uid, None)
+        elif info.uid in self.nominated:
+            self.nominated[info.uid] = self.nominated[info.uid][0], info
+        if was and was != now:  # as if it had left that node
+            self.happened(ClusterEvent.POD_REMOVED)
 
     def namespace_changed(self, old: Obj | None, new: Obj | None) -> None:
         name = (new or old or {})["metadata"]["name"]
@@ -148,7 +169,7 @@ class Cluster:
         if self.snapshot.put_namespace(name, labels):
             self.happened(ClusterEvent.NAMESPACE)
 
-    def _volume_handler(self, handler: Callable[[Obj | None, Obj | None], None]) -> Callable[[Obj | None, Obj | None], None]:
+    def _volume_handler(self, handler: Handler) -> Handler:
         def changed(old: Obj | None, new: Obj | None) -> None:
             handler(old, new)
             self.framework.forget()
@@ -160,6 +181,7 @@ class Cluster:
 
     def assume(self, pod: PodInfo, node: str) -> None:
         """Counts a pod into the node that was chosen for it, before it is bound."""
+        self.nominated.pop(pod.uid, None)
         self.assumed.add(pod.uid)
         self.snapshot.add_pod(node, pod)
 
@@ -170,18 +192,21 @@ class Cluster:
             self.snapshot.remove_pod(pod.uid)
             self.happened(ClusterEvent.POD_REMOVED)
 
-    def nominees_before(self, pod: PodInfo) -> Iterable[tuple[str, PodInfo]]:
-        """The pods whose nominated room `pod` must not take: those of at least its priority."""
+    def nominees_before(self, pod: PodInfo) -> Nominees:
+        """The pods whose nodes `pod` must leave room on: those of at least its priority."""
+        found: dict[str, list[PodInfo]] = {}
         for uid, (node, info) in self.nominated.items():
-            if uid != pod.uid and info.priority >= pod.priority and self.snapshot.pod(uid) is None:
-                yield node, info
+            if uid != pod.uid and info.priority >= pod.priority:
+                found.setdefault(node, []).append(info)
+        return found
 
 
 def looks_alike(old: Obj, new: Obj) -> bool:
-    """Whether nothing of a bound pod changed that counts: its labels, its requests, whether it is being deleted."""
+    """Whether nothing of a bound pod changed that counts: its labels, what it requests and has, whether it is being deleted."""
     before, after = old["metadata"], new["metadata"]
     return (
         bool(before.get("deletionTimestamp")) == bool(after.get("deletionTimestamp"))
         and before.get("labels") == after.get("labels")
         and (old["spec"]["containers"] == new["spec"]["containers"])
+        and resources.resized(old) == resources.resized(new)
     )

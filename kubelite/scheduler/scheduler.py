@@ -6,9 +6,8 @@ it fails is the only asynchronous part.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,11 +19,11 @@ from kubelite.client.informers import Informers
 from kubelite.meta.errors import ApiError
 from kubelite.meta.types import Obj
 from kubelite.scheduler import profile
-from kubelite.scheduler.binding import Writer, is_pointless
-from kubelite.scheduler.cluster import Cluster
-from kubelite.scheduler.decide import Diagnosis, decide
+from kubelite.scheduler.binding import Report, Writer, is_pointless
+from kubelite.scheduler.cluster import Cluster, nominated_node
+from kubelite.scheduler.decide import Diagnosis, Nominees, decide
 from kubelite.scheduler.owners import KINDS, Owners
-from kubelite.scheduler.preemption import Candidate, preempt
+from kubelite.scheduler.preemption import Candidate, Outcome, preempt
 from kubelite.scheduler.queue import Queue, QueuedPod
 from kubelite.scheduler.snapshot import PodInfo
 from kubelite.scheduler.templates import DEFAULT_SCHEDULER
@@ -153,68 +152,61 @@ class Scheduler:
             self._counts["errors"] += 1
             log.exception("scheduling_failed", pod=queued.pod.key)
             self.queue.retry(queued)
-            return partial(self._report, queued.pod, f"running scheduling: {e}", "SchedulerError", None)
+            return partial(self._report, queued.pod, Report(f"running scheduling: {e}", "SchedulerError", ""))
 
     def _decide(self, queued: QueuedPod) -> Write | None:
         pod, cluster = queued.pod, self.cluster
         if self.queue.get(pod.uid) is not queued:
             return None
-        with self._nominees_in_place(pod):
-            decision = decide(cluster.snapshot, cluster.framework, pod.template)
-        if decision.node:
-            bindings: list[Binding] = []
-            if pod.template.claims:
-                bindings = cluster.volumes.assume(cluster.snapshot, pod.template, decision.node)
-                if bindings:
-                    cluster.framework.forget()
-            cluster.assume(pod, decision.node)
-            write = partial(self._bind, queued, decision.node, bindings)
+        nominees = cluster.nominees_before(pod) if cluster.nominated else None
+        nominated = nominated_node(pod.obj)
+        decision = decide(cluster.snapshot, cluster.framework, pod.template, nominees=nominees, nominated=nominated)
+        if not decision.node:
+            assert decision.diagnosis is not None
+            return self._unschedulable(queued, decision.diagnosis, nominees)
+        bindings: list[Binding] = []
+        if pod.template.claims:
+            bindings = cluster.volumes.assume(cluster.snapshot, pod.template, decision.node)
             if bindings:
-                self._slow_writes.append(write)
-                return None
-            return write
-        assert decision.diagnosis is not None
-        return self._unschedulable(queued, decision.diagnosis)
+                cluster.framework.forget()
+        cluster.assume(pod, decision.node)
+        write = partial(self._bind, queued, decision.node, bindings)
+        if bindings:
+            self._slow_writes.append(write)
+            return None
+        return write
 
-    @contextlib.contextmanager
-    def _nominees_in_place(self, pod: PodInfo) -> Iterator[None]:
-        """Counts pods that wait for their victims as if they were on their nodes already."""
-        placed = [info for node, info in list(self.cluster.nominees_before(pod)) if self._place(node, info)]
-        try:
-            yield
-        finally:
-            for info in placed:
-                self.cluster.snapshot.remove_pod(info.uid)
-
-    def _place(self, node: str, info: PodInfo) -> bool:
-        self.cluster.snapshot.add_pod(node, info)
-        return True
-
-    def _unschedulable(self, queued: QueuedPod, diagnosis: Diagnosis) -> Write:
+    def _unschedulable(self, queued: QueuedPod, diagnosis: Diagnosis, nominees: Nominees | None) -> Write:
         self._counts["unschedulable"] += 1
         pod, cluster = queued.pod, self.cluster
-        candidate, explanation = None, ""
-        if diagnosis.nodes and not diagnosis.refusal:
-            outcome = preempt(cluster.snapshot, cluster.framework, pod, diagnosis, self._budgets_by_namespace())
-            candidate, explanation = outcome.candidate, outcome.message
+        outcome = Outcome(None)
+        if diagnosis.may_preempt:
+            budgets = self._budgets_by_namespace()
+            outcome = preempt(cluster.snapshot, cluster.framework, pod, diagnosis, budgets, nominees)
         refused_by = diagnosis.plugins or frozenset(("NodeName",))  # without nodes: any new one is worth a try
         self.queue.unschedulable(queued, refused_by)
+        candidate = outcome.candidate
         nominated: str | None = None
+        cleared: list[PodInfo] = []
         if candidate is not None:
             self._counts["preemptions"] += 1
             nominated = candidate.node
+            cleared = self._nominees_displaced_by(pod, candidate)
+            for info in cleared:
+                del cluster.nominated[info.uid]
             cluster.nominated[pod.uid] = candidate.node, pod
-            for uid in self._nominees_displaced_by(pod, candidate):
-                del cluster.nominated[uid]
-        elif pod.uid in cluster.nominated and not explanation.startswith("not eligible"):
-            del cluster.nominated[pod.uid]
+        elif not diagnosis.nodes or (diagnosis.may_preempt and outcome.eligible):
+            cluster.nominated.pop(pod.uid, None)
             nominated = ""
-        return partial(self._report, pod, diagnosis.message(explanation), "Unschedulable", nominated, candidate)
+        report = Report(diagnosis.message(outcome.message), "Unschedulable", nominated)
+        return partial(self._report, pod, report, candidate, cleared)
 
-    def _nominees_displaced_by(self, pod: PodInfo, candidate: Candidate) -> list[str]:
+    def _nominees_displaced_by(self, pod: PodInfo, candidate: Candidate) -> list[PodInfo]:
         """Pods of lower priority that wait for the same node may not fit there any more."""
         return [
-            uid for uid, (node, info) in self.cluster.nominated.items() if node == candidate.node and info.priority < pod.priority
+            info
+            for node, info in self.cluster.nominated.values()
+            if node == candidate.node and info.priority < pod.priority and info.uid != pod.uid
         ]
 
     def _budgets_by_namespace(self) -> dict[str, list[Obj]]:
@@ -239,18 +231,20 @@ class Scheduler:
                 return
             log.warning("pod_not_bound", pod=pod.key, node=node, error=str(e))
             self.queue.retry(queued)
-            await self._report(pod, f"binding rejected: {e}", "SchedulerError", None)
+            await self._report(pod, Report(f"binding rejected: {e}", "SchedulerError", ""))
         else:
             self._counts["scheduled"] += 1
             if self.queue.get(pod.uid) is queued:
                 self.queue.delete(pod.uid)
 
     async def _report(
-        self, pod: PodInfo, message: str, reason: str, nominated: str | None, candidate: Candidate | None = None
+        self, pod: PodInfo, report: Report, candidate: Candidate | None = None, cleared: Sequence[PodInfo] = ()
     ) -> None:
         try:
+            await self._writer.report_failure(pod, report)
+            for other in cleared:
+                await self._writer.clear_nomination(other)
             if candidate is not None:
                 await self._writer.preempt(pod, candidate)
-            await self._writer.report_failure(pod, message, reason, nominated)
         except ApiError as e:  # the pod is gone, or the next attempt reports again
             log.info("failure_not_reported", pod=pod.key, error=str(e))

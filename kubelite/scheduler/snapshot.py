@@ -9,7 +9,7 @@ Pure: no clock, no I/O. Plugins read it; only the scheduler's event handlers and
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -372,15 +372,15 @@ class Snapshot:
         return info
 
     @contextlib.contextmanager
-    def with_pods(self, node_name: str, infos: Iterable[PodInfo]) -> Iterator[None]:
-        """For a trial: as if these pods, which are on no node, were on that one."""
-        placed = [*infos]
-        for info in placed:
-            self.add_pod(node_name, info)
+    def with_pods(self, by_node: Mapping[str, Iterable[PodInfo]]) -> Iterator[None]:
+        """For a trial: as if these pods, which are on no node, were on these."""
+        placed = [(node, info) for node, infos in by_node.items() for info in infos]
+        for node, info in placed:
+            self.add_pod(node, info)
         try:
             yield
         finally:
-            for info in placed:
+            for _, info in placed:
                 self.remove_pod(info.uid)
 
     def pod(self, uid: str) -> PodInfo | None:

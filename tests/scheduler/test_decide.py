@@ -6,7 +6,8 @@ from hypothesis import given, settings
 
 from kubelite.meta.types import Obj
 from kubelite.scheduler import profile
-from kubelite.scheduler.decide import decide, diagnose
+from kubelite.scheduler.decide import Decision, decide, diagnose
+from kubelite.scheduler.snapshot import PodInfo
 from tests.scheduler.objects import HOST, ZONE, World, anti_affinity, node, pod, spread
 
 TAINT = {"key": "dedicated", "value": "db", "effect": "NoSchedule"}
@@ -360,6 +361,43 @@ class TestVolumes:
         assert world.possible(self.user("data")) == {"n1", "n2"}
         (binding,) = world.volumes.assume(world.snapshot, world.templates.of(self.user("data")), "n1")
         assert binding.volume is None
+
+
+class TestNominees:
+    """Pods for which a node is kept until their victims have left it."""
+
+    def decide(self, world: World, obj: Obj, *nominees: tuple[str, Obj], nominated: str = "") -> Decision:
+        kept: dict[str, list[PodInfo]] = {}
+        for name, waiting in nominees:
+            kept.setdefault(name, []).append(world.info(waiting))
+        return decide(world.snapshot, world.framework, world.templates.of(obj), nominees=kept, nominated=nominated)
+
+    def test_their_room_is_left_to_them(self) -> None:
+        world = World(node("n1", cpu="2"), node("n2", cpu="1"))
+        waiting = pod("urgent", cpu="1500m")
+        assert self.decide(world, pod("a", cpu="1"), ("n1", waiting)).node == "n2"
+        diagnosis = self.decide(world, pod("b", cpu="1500m"), ("n1", waiting)).diagnosis
+        assert diagnosis is not None
+        assert diagnosis.reasons == {"Insufficient cpu": 2}
+        assert world.place(pod("c", cpu="1500m")) == "n1"
+
+    def test_they_count_on_their_node_alone_and_not_as_pods_to_be_near_to(self) -> None:
+        world = World(*(node(f"n{i}", labels={ZONE: "a"}) for i in (1, 2)))
+        near = pod("a", affinity=anti_affinity(ZONE, kind="podAffinity", app="db"))
+        waiting = pod("db", labels={"app": "db"})
+        assert self.decide(world, near, ("n1", waiting)).diagnosis is not None
+        world.put(pod("old", labels={"app": "db"}), "n2")
+        assert self.decide(world, near, ("n1", waiting)).feasible == 2
+
+    def test_they_do_not_make_a_node_worse(self) -> None:
+        world = World(node("n1", cpu="8"), node("n2", cpu="4"))
+        assert self.decide(world, pod("a", cpu="1"), ("n1", pod("urgent", cpu="6"))).node == "n1"
+
+    def test_a_pod_goes_to_the_node_that_is_kept_for_it_if_that_will_do(self) -> None:
+        world = World(node("n1", cpu="2"), node("n2", cpu="8"))
+        assert self.decide(world, pod("a", cpu="1"), nominated="n1").node == "n1"
+        assert self.decide(world, pod("a", cpu="4"), nominated="n1").node == "n2"
+        assert self.decide(world, pod("a", cpu="1"), nominated="gone").node == "n2"
 
 
 NODES = st.builds(
