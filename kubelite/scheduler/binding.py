@@ -4,17 +4,18 @@ Source: pkg/scheduler/schedule_one.go (texts of events and conditions), framewor
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubelite.client.contract import Client
 from kubelite.client.events import EventRecorder
 from kubelite.client.informers import Informers
 from kubelite.meta import times
-from kubelite.meta.errors import ApiError, NotFound
+from kubelite.meta.errors import ApiError, InternalError, NotFound
 from kubelite.meta.types import Obj
 from kubelite.scheduler.preemption import Candidate
 from kubelite.scheduler.snapshot import PodInfo
-from kubelite.scheduler.volumes import SELECTED_NODE, Binding, is_bound
+from kubelite.scheduler.volumes import SELECTED_NODE, Binding, is_bound, refers_to
 
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 VOLUME_TIMEOUT_S = 600.0
@@ -40,7 +41,7 @@ class Writer:
         self._scheduler_name = scheduler_name
         self._claims = informers.of("persistentvolumeclaims")
 
-    async def bind(self, pod: PodInfo, node: str, bindings: list[Binding]) -> None:
+    async def bind(self, pod: PodInfo, node: str, bindings: Sequence[Binding]) -> None:
         """Binds a pod, its claims first. Raises ApiError, TimeoutError."""
         if bindings:
             await self._bind_claims(bindings, node)
@@ -53,47 +54,59 @@ class Writer:
         await self._client.create("pods", binding, pod.namespace, name=pod.name, subresource="binding")
         self._recorder.event(pod.obj, "Normal", "Scheduled", f"Successfully assigned {pod.key} to {node}")
 
-    async def _bind_claims(self, bindings: list[Binding], node: str) -> None:
-        """Gives claims their volumes, or has them provisioned for the node, and waits until they are bound."""
-        waiting = {(b.claim["metadata"]["namespace"], b.claim["metadata"]["name"]) for b in bindings}
+    async def _bind_claims(self, bindings: Sequence[Binding], node: str) -> None:
+        """Gives claims their volumes, or has them provisioned for the node, and waits until they are bound. Raises ApiError,
+        TimeoutError."""
+        waiting = {_key(binding.claim): binding for binding in bindings}
         changed = asyncio.Event()
+        faults: list[str] = []
 
         def claim_changed(old: Obj | None, new: Obj | None) -> None:
-            if new is not None and is_bound(new):
-                waiting.discard((new["metadata"]["namespace"], new["metadata"]["name"]))
-                changed.set()
+            claim = new or old or {}
+            binding = waiting.get(_key(claim))
+            if binding is None:
+                return
+            if new is None:
+                faults.append(f'persistentvolumeclaim "{claim["metadata"]["name"]}" not found')
+            elif is_bound(new):
+                del waiting[_key(new)]
+            elif binding.volume is None and _selected(old) == node and _selected(new) != node:
+                faults.append(f'provisioning failed for PVC "{claim["metadata"]["name"]}"')
+            changed.set()
 
         unsubscribe = self._claims.subscribe(claim_changed)
         try:
-            for binding in bindings:
-                meta = binding.claim["metadata"]
-                if binding.volume is None:
-                    patch: Obj = {"metadata": {"annotations": {SELECTED_NODE: node}}}
-                    await self._client.patch("persistentvolumeclaims", meta["name"], meta["namespace"], patch)
-                else:
-                    reference = {
-                        "apiVersion": "v1",
-                        "kind": "PersistentVolumeClaim",
-                        "namespace": meta["namespace"],
-                        "name": meta["name"],
-                        "uid": meta.get("uid", ""),
-                        "resourceVersion": meta.get("resourceVersion", ""),
-                    }
-                    volume = binding.volume["metadata"]
-                    patch = {
-                        "metadata": {
-                            "annotations": {BOUND_BY_CONTROLLER: "yes"},
-                            "resourceVersion": volume.get("resourceVersion", ""),
-                        },
-                        "spec": {"claimRef": reference},
-                    }
-                    await self._client.patch("persistentvolumes", volume["name"], "", patch)
+            for binding in [*waiting.values()]:
+                await self._bind_claim(binding, node)
             async with asyncio.timeout(VOLUME_TIMEOUT_S):
-                while waiting:
+                while waiting and not faults:
                     changed.clear()
                     await changed.wait()
         finally:
             unsubscribe()
+        if faults:
+            raise InternalError(f"binding volumes: {faults[0]}")
+
+    async def _bind_claim(self, binding: Binding, node: str) -> None:
+        """What a controller or a provisioner then takes up."""
+        meta = binding.claim["metadata"]
+        if binding.volume is None:
+            patch: Obj = {"metadata": {"annotations": {SELECTED_NODE: node}}}
+            await self._client.patch("persistentvolumeclaims", meta["name"], meta["namespace"], patch)
+            return
+        reference = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta.get("uid", ""),
+            "resourceVersion": meta.get("resourceVersion", ""),
+        }
+        volume = binding.volume["metadata"]
+        written: Obj = {"resourceVersion": volume.get("resourceVersion", "")}
+        if not refers_to(binding.volume, binding.claim):
+            written["annotations"] = {BOUND_BY_CONTROLLER: "yes"}
+        await self._client.patch("persistentvolumes", volume["name"], "", {"metadata": written, "spec": {"claimRef": reference}})
 
     async def report_failure(self, pod: PodInfo, report: Report) -> None:
         """Says why a pod has no node: an event, and a condition where that is new."""
@@ -160,3 +173,11 @@ class Writer:
 def is_pointless(error: ApiError) -> bool:
     """Whether a pod whose binding failed so need not be tried again: it is gone, or has a node, as its informer will say."""
     return isinstance(error, NotFound) or error.code == 409
+
+
+def _key(claim: Obj) -> tuple[str, str]:
+    return claim["metadata"]["namespace"], claim["metadata"]["name"]
+
+
+def _selected(claim: Obj | None) -> str:
+    return str((((claim or {}).get("metadata") or {}).get("annotations") or {}).get(SELECTED_NODE, ""))

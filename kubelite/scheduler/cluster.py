@@ -15,7 +15,7 @@ from kubelite.scheduler.framework import ClusterEvent, Framework
 from kubelite.scheduler.owners import KINDS, Owners
 from kubelite.scheduler.queue import Queue
 from kubelite.scheduler.snapshot import PodInfo, Snapshot
-from kubelite.scheduler.templates import DEFAULT_SCHEDULER, Templates
+from kubelite.scheduler.templates import DEFAULT_SCHEDULER, Template, Templates
 from kubelite.scheduler.volumes import Volumes
 
 NODE_EVENTS = {
@@ -59,14 +59,19 @@ class Cluster:
 
     def subscribe(self, informers: Informers) -> list[Callable[[], None]]:
         """Follows all that matters; returns what ends each subscription. Nodes come before pods, so that pods find theirs."""
+        volumes, of_volumes = self.volumes, self._volume_handler
         handlers: list[tuple[str, Handler]] = [
             ("namespaces", self.namespace_changed),
             ("nodes", self.node_changed),
             ("services", self.owners.service_changed),
             *((resource, partial(self.owners.controller_changed, resource)) for resource in KINDS),
-            ("persistentvolumeclaims", self._volume_handler(self.volumes.claim_changed)),
-            ("persistentvolumes", self._volume_handler(self.volumes.volume_changed)),
-            ("storageclasses.storage.k8s.io", self._volume_handler(self.volumes.class_changed)),
+            ("persistentvolumeclaims", of_volumes(volumes.claim_changed, ClusterEvent.CLAIM)),
+            ("persistentvolumes", of_volumes(volumes.volume_changed, ClusterEvent.VOLUME)),
+            ("storageclasses.storage.k8s.io", of_volumes(volumes.class_changed, ClusterEvent.STORAGE_CLASS)),
+            ("csinodes.storage.k8s.io", of_volumes(volumes.csi_node_changed, ClusterEvent.CSI_NODE)),
+            ("csidrivers.storage.k8s.io", of_volumes(volumes.driver_changed, ClusterEvent.CSI_DRIVER)),
+            ("csistoragecapacities.storage.k8s.io", of_volumes(volumes.capacity_changed, ClusterEvent.CSI_CAPACITY)),
+            ("volumeattachments.storage.k8s.io", of_volumes(volumes.attachment_changed, ClusterEvent.VOLUME_DETACHED)),
             ("pods", self.pod_changed),
         ]
         return [informers.of(resource).subscribe(handler) for resource, handler in handlers]
@@ -169,11 +174,12 @@ class Cluster:
         if self.snapshot.put_namespace(name, labels):
             self.happened(ClusterEvent.NAMESPACE)
 
-    def _volume_handler(self, handler: Handler) -> Handler:
+    def _volume_handler(self, handler: Handler, event: ClusterEvent) -> Handler:
         def changed(old: Obj | None, new: Obj | None) -> None:
             handler(old, new)
-            self.framework.forget()
-            self.happened(ClusterEvent.VOLUMES)
+            self.framework.forget(_has_claims)
+            if event is not ClusterEvent.VOLUME_DETACHED or new is None:
+                self.happened(event)
 
         return changed
 
@@ -199,6 +205,10 @@ class Cluster:
             if uid != pod.uid and info.priority >= pod.priority:
                 found.setdefault(node, []).append(info)
         return found
+
+
+def _has_claims(template: Template) -> bool:
+    return bool(template.claims)
 
 
 def looks_alike(old: Obj, new: Obj) -> bool:

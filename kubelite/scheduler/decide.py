@@ -42,8 +42,8 @@ class Diagnosis:
 
     @property
     def may_preempt(self) -> bool:
-        """Whether preemption is reached: not after a refusal."""
-        return bool(self.nodes) and not self.refusal
+        """Whether preemption is reached: not after a refusal, but for that of the last plugin."""
+        return bool(self.nodes) and (not self.refusal or "DynamicResources" in self.plugins)
 
     def message(self, preemption: str = "") -> str:
         """The text of the event and the condition."""

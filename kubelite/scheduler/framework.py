@@ -15,7 +15,7 @@ apart may add a fraction (MAX_FRACTION at most), which decides where Kubernetes 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -52,7 +52,13 @@ class ClusterEvent(Enum):
     POD_CHANGED = "assigned pod changed"
     POD_REMOVED = "assigned pod removed"
     NAMESPACE = "namespace labels"
-    VOLUMES = "volumes, claims and classes"
+    CLAIM = "persistent volume claim"
+    VOLUME = "persistent volume"
+    STORAGE_CLASS = "storage class"
+    CSI_NODE = "CSI node"
+    CSI_DRIVER = "CSI driver"
+    CSI_CAPACITY = "CSI storage capacity"
+    VOLUME_DETACHED = "volume attachment removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +183,10 @@ class Framework:
             self._update_rows(snapshot, template, state)
         return state
 
-    def forget(self) -> None:
-        """Something that plugins of scope NODES look at beside the nodes has changed."""
-        self._states.clear()
+    def forget(self, affected: Callable[[Template], bool]) -> None:
+        """Something that plugins look at beside nodes and pods has changed for some templates."""
+        for template in [template for template in self._states if affected(template)]:
+            del self._states[template]
 
     def _update_nodes(self, snapshot: Snapshot, template: Template, state: State) -> None:
         passing = snapshot.alive.copy()

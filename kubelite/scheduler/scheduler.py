@@ -23,6 +23,7 @@ from kubelite.scheduler.binding import Report, Writer, is_pointless
 from kubelite.scheduler.cluster import Cluster, nominated_node
 from kubelite.scheduler.decide import Diagnosis, Nominees, decide
 from kubelite.scheduler.owners import KINDS, Owners
+from kubelite.scheduler.placement import place
 from kubelite.scheduler.preemption import Candidate, Outcome, preempt
 from kubelite.scheduler.queue import Queue, QueuedPod
 from kubelite.scheduler.snapshot import PodInfo
@@ -48,6 +49,10 @@ RESOURCES = (
     "persistentvolumeclaims",
     "persistentvolumes",
     "storageclasses.storage.k8s.io",
+    "csinodes.storage.k8s.io",
+    "csidrivers.storage.k8s.io",
+    "csistoragecapacities.storage.k8s.io",
+    "volumeattachments.storage.k8s.io",
     "poddisruptionbudgets.policy",
     "pods",
 )
@@ -166,9 +171,11 @@ class Scheduler:
             return self._unschedulable(queued, decision.diagnosis, nominees)
         bindings: list[Binding] = []
         if pod.template.claims:
-            bindings = cluster.volumes.assume(cluster.snapshot, pod.template, decision.node)
+            placement = place(cluster.volumes, cluster.snapshot, pod.template)
+            bindings = placement.bindings(cluster.snapshot.rows[decision.node])
             if bindings:
-                cluster.framework.forget()
+                cluster.volumes.promise(bindings, decision.node)
+                cluster.framework.forget(lambda template: bool(template.claims))
         cluster.assume(pod, decision.node)
         write = partial(self._bind, queued, decision.node, bindings)
         if bindings:

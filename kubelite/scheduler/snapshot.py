@@ -417,7 +417,7 @@ class Snapshot:
         cpu, memory = template.counted
         self.compared_cpu[row] += sign * cpu
         self.compared_memory[row] += sign * memory
-        if template.host_ports or template.claims:
+        if template.host_ports or template.claims or template.disks:
             self.usage.count(row, template, sign)
         for counter in self._counters_of(info):
             counter.add(row, sign)

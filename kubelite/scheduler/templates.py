@@ -1,17 +1,18 @@
 """Templates: what pods made from the same template have in common for the scheduler, parsed once.
 
 Two pods share a template when everything that a plugin looks at is equal: namespace, labels, requests, selectors, affinity,
-tolerations, spreading, ports, claims, owner. What is worked out for one of them (masks, scores) holds for the others, so the
+tolerations, spreading, ports, volumes, owner. What is worked out for one of them (masks, scores) holds for the others, so the
 decisions of this module's users are keyed by the template.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
 
-from kubelite.meta import pods, selectors
+from kubelite.meta import selectors
 from kubelite.meta.selectors import LabelSelector
 from kubelite.meta.types import Obj
 from kubelite.scheduler import resources
@@ -31,8 +32,18 @@ _SPEC_FIELDS = (
     "topologySpreadConstraints",
     "overhead",
     "resources",
+    "resourceClaims",
 )
 _CONTAINER_FIELDS = ("name", "resources", "ports", "image", "restartPolicy")
+#: Sources of volumes that the pods of a node can't share, or only for reading, and the fields that say which disk it is.
+_DISKS: Mapping[str, tuple[str, ...]] = {
+    "gcePersistentDisk": ("pdName",),
+    "awsElasticBlockStore": ("volumeID",),
+    "iscsi": ("iqn",),
+    "rbd": ("pool", "image"),
+}
+#: The volumes that scheduling looks at.
+_VOLUMES = frozenset(("persistentVolumeClaim", "ephemeral", *_DISKS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,29 @@ class SpreadConstraint:
     min_domains: int = 1
     honor_affinity: bool = True
     honor_taints: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimUse:
+    """A persistent volume claim that a pod uses. One for an ephemeral volume must be its own: `owner` is its name and UID."""
+
+    name: str
+    owner: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk that a pod names itself. Two uses of one `key` that `monitors` don't keep apart exclude each other, unless both only
+    read (of AWS' disks not even then)."""
+
+    key: tuple[str, ...]
+    read_only: bool
+    monitors: frozenset[str] = frozenset()
+
+    def conflicts(self, other: "Disk") -> bool:
+        if self.key != other.key or (self.read_only and other.read_only):
+            return False
+        return not self.monitors or not self.monitors.isdisjoint(other.monitors)
 
 
 @dataclass(eq=False)
@@ -62,7 +96,8 @@ class Template:
     compared: tuple[int, int]
     counted: tuple[int, int]
     host_ports: tuple[HostPort, ...]
-    claims: tuple[str, ...]
+    claims: tuple[ClaimUse, ...]
+    disks: tuple[Disk, ...]
     terms: PodTerms
     spread: tuple[SpreadConstraint, ...]
     #: The image of each container, normalized as nodes list them.
@@ -116,8 +151,11 @@ def signature_of(pod: Obj) -> bytes:
     owner = _controller(meta)
     if owner:
         parts.append([owner.get("kind"), owner.get("name"), owner.get("apiVersion")])
-    if any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in spec.get("volumes") or ()):
-        parts.append(sorted(pods.claims(pod)))
+    volumes = [volume for volume in spec.get("volumes") or () if not _VOLUMES.isdisjoint(volume)]
+    if volumes:
+        parts.append(volumes)
+        if any("ephemeral" in volume for volume in volumes):
+            parts.append([meta["name"], meta.get("uid")])
     resized = resources.resized(pod)
     if resized:
         parts.append(resized)
@@ -140,7 +178,8 @@ def parse(pod: Obj, signature: bytes) -> Template:
         compared=resources.looking_for_a_node(spec),
         counted=resources.on_its_node(spec, resized),
         host_ports=host_ports(spec),
-        claims=tuple(sorted(pods.claims(pod))),
+        claims=tuple(claims(pod)),
+        disks=tuple(disks(spec)),
         terms=parse_terms(spec.get("affinity"), namespace),
         spread=tuple(parse_constraint(c, labels) for c in spec.get("topologySpreadConstraints") or ()),
         images=tuple(normalized_image(container.get("image", "")) for container in containers),
@@ -157,6 +196,26 @@ def host_ports(spec: Obj) -> tuple[HostPort, ...]:
         for port in container.get("ports") or ()
         if port.get("hostPort")
     )
+
+
+def claims(pod: Obj) -> Iterator[ClaimUse]:
+    """In the order of the volumes: the first that is not there is the one that is told of."""
+    meta = pod["metadata"]
+    for volume in pod["spec"].get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            yield ClaimUse(volume["persistentVolumeClaim"]["claimName"])
+        elif "ephemeral" in volume:
+            yield ClaimUse(f"{meta['name']}-{volume['name']}", (meta["name"], meta.get("uid", "")))
+
+
+def disks(spec: Obj) -> Iterator[Disk]:
+    for volume in spec.get("volumes") or ():
+        for kind, fields in _DISKS.items():
+            source = volume.get(kind)
+            if source is not None:
+                key = (kind, *(str(source.get(name, "")) for name in fields))
+                read_only = bool(source.get("readOnly")) and kind != "awsElasticBlockStore"
+                yield Disk(key, read_only, frozenset(source.get("monitors") or ()))
 
 
 def normalized_image(image: str) -> str:

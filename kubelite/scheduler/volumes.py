@@ -1,33 +1,25 @@
-"""Claims, volumes and storage classes as the scheduler sees them: which nodes a pod's claims allow, and what is to be bound
-once a node is chosen.
+"""Claims, volumes, storage classes and what CSI drivers tell of nodes, as the scheduler sees them; and what it has promised of
+them and nobody has written yet.
 
-A bound claim allows the nodes of its volume. A claim that waits for its first consumer (WaitForFirstConsumer) takes a volume
-that is there and fits, or is provisioned for the chosen node. Volumes that were chosen and not bound yet are remembered, so
-that two pods don't get the same.
+Kept current by the scheduler's event handlers. Knows no nodes: where claims lead is for the plugins and `placement`.
 
-Source: plugins/volumebinding (binder.go), v1.34.
+Source: component-helpers storage/volume, plugins/volumebinding (binder.go) and nodevolumelimits (csi.go), v1.34.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from kubelite.meta import quantities, selectors
 from kubelite.meta.types import Obj
-from kubelite.scheduler.framework import Failure, Refusal
-from kubelite.scheduler.plugins import nodeaffinity
-from kubelite.scheduler.snapshot import Mask, Snapshot
 from kubelite.scheduler.templates import Template
 
-PLUGIN = "VolumeBinding"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
-BOUND_BY_BINDER = "pv.kubernetes.io/bind-completed"
+BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
+_CLASS = "volume.beta.kubernetes.io/storage-class"
 
-WRONG_NODE = "node(s) didn't match PersistentVolume's node affinity"
-NO_VOLUME = "node(s) didn't find available persistent volumes to bind"
-GONE_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+#: (CSI driver, what identifies one of its volumes)
+Handle = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,163 +31,206 @@ class Binding:
 
 
 class Volumes:
-    """Kept current by the scheduler's event handlers."""
-
     def __init__(self) -> None:
         self.claims: dict[tuple[str, str], Obj] = {}
         self.volumes: dict[str, Obj] = {}
         self.classes: dict[str, Obj] = {}
-        #: Chosen volumes by name, and the claim (namespace/name) each is for.
-        self.assumed: dict[str, str] = {}
+        self.drivers: dict[str, Obj] = {}
+        self.capacities: dict[tuple[str, str], Obj] = {}
+        #: How many volumes of a driver a node can have, by driver and node.
+        self.limits: dict[str, dict[str, int]] = {}
+        #: By node and the attachment's name.
+        self.attachments: dict[str, dict[str, Obj]] = {}
+        #: Volumes that were chosen for claims (namespace/name) and nodes that claims will be provisioned for.
+        self._chosen: dict[str, str] = {}
+        self._nodes: dict[str, str] = {}
+
+    # What changes
 
     def claim_changed(self, old: Obj | None, new: Obj | None) -> None:
         meta = (new or old or {})["metadata"]
         key = meta["namespace"], meta["name"]
-        if new is None:
-            self.claims.pop(key, None)
-        else:
-            self.claims[key] = new
+        _put(self.claims, key, new)
         if new is None or is_bound(new):
-            self.forget_claim(f"{key[0]}/{key[1]}")
+            self._forget(f"{key[0]}/{key[1]}")
+        elif SELECTED_NODE in (meta.get("annotations") or {}):  # written: from here on it says itself
+            self._nodes.pop(f"{key[0]}/{key[1]}", None)
 
     def volume_changed(self, old: Obj | None, new: Obj | None) -> None:
         name = (new or old or {})["metadata"]["name"]
+        _put(self.volumes, name, new)
         if new is None:
-            self.volumes.pop(name, None)
-            self.assumed.pop(name, None)
-        else:
-            self.volumes[name] = new
+            self._chosen.pop(name, None)
 
     def class_changed(self, old: Obj | None, new: Obj | None) -> None:
-        name = (new or old or {})["metadata"]["name"]
-        if new is None:
-            self.classes.pop(name, None)
-        else:
-            self.classes[name] = new
+        _put(self.classes, (new or old or {})["metadata"]["name"], new)
 
-    def forget_claim(self, claim: str) -> None:
-        for name in [name for name, owner in self.assumed.items() if owner == claim]:
-            del self.assumed[name]
+    def driver_changed(self, old: Obj | None, new: Obj | None) -> None:
+        _put(self.drivers, (new or old or {})["metadata"]["name"], new)
 
-    # Filtering
+    def capacity_changed(self, old: Obj | None, new: Obj | None) -> None:
+        meta = (new or old or {})["metadata"]
+        _put(self.capacities, (meta["namespace"], meta["name"]), new)
 
-    def failures(self, snapshot: Snapshot, template: Template) -> Sequence[Failure]:
-        """The nodes that the template's claims don't allow. Raises Refusal where none can be."""
-        waiting, unbound_now = [], False
-        gone, wrong, none = (np.zeros(snapshot.size, np.bool_) for _ in range(3))
-        for claim in self._claims_of(template):
-            if is_bound(claim):
-                volume = self.volumes.get(claim["spec"]["volumeName"])
-                if volume is None:
-                    gone[:] = True
-                else:
-                    wrong |= ~self._allowed(snapshot, volume)
-            elif self._waits(claim):
-                waiting.append(claim)
-            else:
-                unbound_now = True
-        if unbound_now:
-            raise Refusal(PLUGIN, "pod has unbound immediate PersistentVolumeClaims")
-        for claim in waiting:
-            none |= ~self._satisfiable(snapshot, claim)
-        masks = ((WRONG_NODE, wrong), (NO_VOLUME, none), (GONE_VOLUME, gone))
-        return [Failure(reason, mask, unresolvable=True) for reason, mask in masks if mask.any()]
+    def csi_node_changed(self, old: Obj | None, new: Obj | None) -> None:
+        node = (new or old or {})["metadata"]["name"]
+        for driver in limits_of(old):
+            if self.limits.get(driver, {}).pop(node, None) is not None and not self.limits[driver]:
+                del self.limits[driver]
+        for driver, limit in limits_of(new).items():
+            self.limits.setdefault(driver, {})[node] = limit
 
-    def _claims_of(self, template: Template) -> list[Obj]:
-        found = []
-        for name in template.claims:
-            claim = self.claims.get((template.namespace, name))
-            if claim is None:
-                raise Refusal(PLUGIN, f'persistentvolumeclaim "{name}" not found')
-            if claim["metadata"].get("deletionTimestamp"):
-                raise Refusal(PLUGIN, f'persistentvolumeclaim "{name}" is being deleted')
-            if (claim.get("status") or {}).get("phase") == "Lost":
-                volume = (claim.get("spec") or {}).get("volumeName", "")
-                raise Refusal(PLUGIN, f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume}"')
-            found.append(claim)
-        return found
+    def attachment_changed(self, old: Obj | None, new: Obj | None) -> None:
+        attachment = new or old or {}
+        of_node = self.attachments.setdefault(attachment["spec"]["nodeName"], {})
+        _put(of_node, attachment["metadata"]["name"], new)
+        if not of_node:
+            del self.attachments[attachment["spec"]["nodeName"]]
 
-    def _waits(self, claim: Obj) -> bool:
-        if claim["spec"].get("volumeName"):  # a volume was named beforehand: that is for the volume controller to bind
+    # What is asked
+
+    def of_template(self, template: Template) -> Iterator[Obj]:
+        """The template's claims, those that are there."""
+        for use in template.claims:
+            claim = self.claims.get((template.namespace, use.name))
+            if claim is not None:
+                yield claim
+
+    def waits(self, claim: Obj) -> bool:
+        """Whether a claim without a volume waits for its pod's node. One that names a volume beforehand doesn't: that is for the
+        volume controller to bind."""
+        if claim["spec"].get("volumeName"):
             return False
-        storage_class = self.classes.get(claim["spec"].get("storageClassName") or "")
+        storage_class = self.classes.get(class_of(claim))
         return storage_class is not None and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
 
-    @staticmethod
-    def _allowed(snapshot: Snapshot, volume: Obj) -> Mask:
-        terms = (((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms")
-        return np.ones(snapshot.size, np.bool_) if terms is None else nodeaffinity.matches_any(snapshot, terms)
+    def selected_node(self, claim: Obj) -> str:
+        """The node that a claim is being provisioned for, or will be; empty for none."""
+        annotations = claim["metadata"].get("annotations") or {}
+        return str(annotations.get(SELECTED_NODE) or self._nodes.get(_key(claim), ""))
 
-    def _satisfiable(self, snapshot: Snapshot, claim: Obj) -> Mask:
-        """The nodes where a volume is there for the claim, or one can be provisioned."""
-        mask = np.zeros(snapshot.size, np.bool_)
-        selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
-        for volume in self._candidates(claim):
-            mask |= self._allowed(snapshot, volume)
-        storage_class = self.classes[claim["spec"]["storageClassName"]]
-        if storage_class.get("provisioner") not in (None, "", NO_PROVISIONER):
-            topologies = storage_class.get("allowedTopologies")
-            mask |= nodeaffinity.matches_any(snapshot, map(_as_node_term, topologies)) if topologies else True
-        if selected and selected in snapshot.rows:  # provisioning for that node has begun
-            only = np.zeros(snapshot.size, np.bool_)
-            only[snapshot.rows[selected]] = True
-            mask &= only
-        return mask
+    def candidates(self, claim: Obj) -> list[Obj]:
+        """Volumes that would do for a claim, the best first: the one that is kept for it, else the free ones by size."""
+        own = _key(claim)
+        offers = [v for name, v in self.volumes.items() if self._chosen.get(name, own) == own and _may_hold(v, claim)]
+        kept = [v for v in offers if v["spec"].get("claimRef") and refers_to(v, claim)]
+        if kept:
+            return kept[:1]
+        return sorted((v for v in offers if _is_free(v) and _has_wanted(v, claim)), key=_size_and_name)
 
-    def _candidates(self, claim: Obj) -> list[Obj]:
-        """Volumes that would do for a claim, the smallest first."""
-        spec = claim["spec"]
-        wanted = quantities.value(((spec.get("resources") or {}).get("requests") or {}).get("storage", "0"))
-        own = f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
-        selector = selectors.from_object(spec["selector"]) if spec.get("selector") else selectors.EVERYTHING
-        found = []
-        for name, volume in self.volumes.items():
-            offer = volume["spec"]
-            reference = offer.get("claimRef")
-            if reference and f"{reference.get('namespace')}/{reference.get('name')}" != own:
-                continue
-            if self.assumed.get(name, own) != own or volume["metadata"].get("deletionTimestamp"):
-                continue
-            if not reference and (volume.get("status") or {}).get("phase") not in (None, "Available", "Pending"):
-                continue
-            if (offer.get("storageClassName") or "") != (spec.get("storageClassName") or ""):
-                continue
-            if (offer.get("volumeMode") or "Filesystem") != (spec.get("volumeMode") or "Filesystem"):
-                continue
-            if not set(spec.get("accessModes") or ()) <= set(offer.get("accessModes") or ()):
-                continue
-            size = quantities.value((offer.get("capacity") or {}).get("storage", "0"))
-            if size >= wanted and selector.matches(volume["metadata"].get("labels")):
-                found.append((not reference, size, name, volume))
-        return [volume for *_, volume in sorted(found, key=lambda item: item[:3])]
+    def handle_of(self, claim: Obj) -> Handle | None:
+        """The volume that a claim has, or will have, in a CSI driver's terms; None where it is no driver's."""
+        volume = self.volumes.get(claim["spec"].get("volumeName") or "")
+        if volume is not None:
+            csi = volume["spec"].get("csi")
+            return None if csi is None else (csi.get("driver", ""), csi.get("volumeHandle", ""))
+        storage_class = self.classes.get(class_of(claim))
+        provisioner = (storage_class or {}).get("provisioner")
+        return (provisioner, _key(claim)) if provisioner else None
 
-    # After the decision
+    def attached(self, node: str, driver: str) -> Iterator[Handle]:
+        """The volumes of a driver that are attached to a node, used by a pod there or not."""
+        for attachment in self.attachments.get(node, {}).values():
+            volume = self.volumes.get((attachment["spec"].get("source") or {}).get("persistentVolumeName") or "")
+            csi = ((volume or {}).get("spec") or {}).get("csi")
+            if csi is not None and attachment["spec"].get("attacher") == driver:
+                yield driver, csi.get("volumeHandle", "")
 
-    def assume(self, snapshot: Snapshot, template: Template, node_name: str) -> list[Binding]:
-        """Chooses what the template's waiting claims get on a node, and remembers the choice."""
-        bindings = []
-        row = snapshot.rows[node_name]
-        for claim in self._claims_of(template):
-            if is_bound(claim):
-                continue
-            fitting = [volume for volume in self._candidates(claim) if self._allowed(snapshot, volume)[row]]
-            volume = fitting[0] if fitting else None
-            if volume is not None:
-                self.assumed[volume["metadata"]["name"]] = f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
-            bindings.append(Binding(claim, volume))
-        return bindings
+    # What is promised
+
+    def promise(self, bindings: Iterable[Binding], node: str) -> None:
+        for binding in bindings:
+            if binding.volume is None:
+                self._nodes[_key(binding.claim)] = node
+            else:
+                self._chosen[binding.volume["metadata"]["name"]] = _key(binding.claim)
 
     def forget(self, bindings: Sequence[Binding]) -> None:
         for binding in bindings:
-            meta = binding.claim["metadata"]
-            self.forget_claim(f"{meta['namespace']}/{meta['name']}")
+            self._forget(_key(binding.claim))
+
+    def _forget(self, claim: str) -> None:
+        self._nodes.pop(claim, None)
+        for name in [name for name, owner in self._chosen.items() if owner == claim]:
+            del self._chosen[name]
+
+
+def _put(objects: dict, key: object, new: Obj | None) -> None:  # type: ignore[type-arg]
+    if new is None:
+        objects.pop(key, None)
+    else:
+        objects[key] = new
+
+
+def _key(claim: Obj) -> str:
+    return f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
 
 
 def is_bound(claim: Obj) -> bool:
-    annotated = BOUND_BY_BINDER in (claim["metadata"].get("annotations") or {})
-    return bool(claim["spec"].get("volumeName")) and (annotated or (claim.get("status") or {}).get("phase") == "Bound")
+    return bool(claim["spec"].get("volumeName")) and BIND_COMPLETED in (claim["metadata"].get("annotations") or {})
 
 
-def _as_node_term(topology: Obj) -> Obj:
-    expressions = topology.get("matchLabelExpressions") or ()
-    return {"matchExpressions": [{"key": e["key"], "operator": "In", "values": e.get("values") or []} for e in expressions]}
+def class_of(obj: Obj) -> str:
+    """The storage class of a claim or volume; empty for none."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return str(annotations[_CLASS] if _CLASS in annotations else obj["spec"].get("storageClassName") or "")
+
+
+def requested_bytes(claim: Obj) -> int:
+    return quantities.value(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0"))
+
+
+def refers_to(volume: Obj, claim: Obj) -> bool:
+    """Whether a volume is for this claim: bound to it, or kept for it by name."""
+    reference, meta = volume["spec"].get("claimRef") or {}, claim["metadata"]
+    if (reference.get("namespace"), reference.get("name")) != (meta["namespace"], meta["name"]):
+        return False
+    return reference.get("uid", "") in ("", meta.get("uid", ""))
+
+
+def limits_of(csi_node: Obj | None) -> dict[str, int]:
+    """How many volumes of each driver a node can have; drivers without a limit are left out."""
+    found = {}
+    for driver in ((csi_node or {}).get("spec") or {}).get("drivers") or ():
+        count = (driver.get("allocatable") or {}).get("count")
+        if count is not None:
+            found[driver["name"]] = count
+    return found
+
+
+def capacity_limit(capacity: Obj | None) -> int | None:
+    """The largest volume that a CSIStorageCapacity has room for; None where it tells nothing."""
+    text = (capacity or {}).get("maximumVolumeSize", (capacity or {}).get("capacity"))
+    return None if text is None else quantities.value(text)
+
+
+def _size_bytes(volume: Obj) -> int:
+    return quantities.value((volume["spec"].get("capacity") or {}).get("storage", "0"))
+
+
+def _size_and_name(volume: Obj) -> tuple[int, str]:
+    return _size_bytes(volume), volume["metadata"]["name"]
+
+
+def _may_hold(volume: Obj, claim: Obj) -> bool:
+    """What holds for volumes that are kept for the claim too."""
+    offer, wanted = volume["spec"], claim["spec"]
+    return (
+        class_of(volume) == class_of(claim)
+        and (not offer.get("claimRef") or refers_to(volume, claim))
+        and _size_bytes(volume) >= requested_bytes(claim)
+        and (offer.get("volumeMode") or "Filesystem") == (wanted.get("volumeMode") or "Filesystem")
+        and (offer.get("volumeAttributesClassName") or "") == (wanted.get("volumeAttributesClassName") or "")
+        and not volume["metadata"].get("deletionTimestamp")
+    )
+
+
+def _is_free(volume: Obj) -> bool:
+    return (volume.get("status") or {}).get("phase") == "Available"
+
+
+def _has_wanted(volume: Obj, claim: Obj) -> bool:
+    wanted = claim["spec"]
+    selector = selectors.from_object(wanted["selector"]) if wanted.get("selector") is not None else selectors.EVERYTHING
+    modes = set(wanted.get("accessModes") or ()) <= set(volume["spec"].get("accessModes") or ())
+    return modes and selector.matches(volume["metadata"].get("labels"))

@@ -223,9 +223,8 @@ async def test_a_pod_is_bound_after_its_waiting_claim_has_its_volume(rig: Rig) -
     await rig.settle()
     assert rig.cluster.node_of("web") == ""
     chosen = claims["default", "data"]
-    rig.cluster.put(
-        "persistentvolumeclaims", {**chosen, "spec": {**chosen["spec"], "volumeName": "v1"}, "status": {"phase": "Bound"}}
-    )
+    meta = {**chosen["metadata"], "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
+    rig.cluster.put("persistentvolumeclaims", {**chosen, "metadata": meta, "spec": {**chosen["spec"], "volumeName": "v1"}})
     assert await rig.bound("web") == "n1"
 
 

@@ -1,4 +1,5 @@
-"""VolumeRestrictions: a claim of the access mode ReadWriteOncePod has one pod at a time.
+"""VolumeRestrictions: a claim of the access mode ReadWriteOncePod has one pod at a time, and so have disks that pods name
+themselves and don't only read.
 
 Source: plugins/volumerestrictions, v1.34.
 """
@@ -8,30 +9,48 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Refusal, Rows, Scope
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
 from kubelite.scheduler.volumes import Volumes
 
+NO_DISK = "node(s) had no available disk"
 IN_USE = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
 
 
 class VolumeRestrictions:
     name: ClassVar = "VolumeRestrictions"
     scope: ClassVar = Scope.CLUSTER
-    events: ClassVar = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED, ClusterEvent.VOLUMES))
+    events: ClassVar = frozenset((ClusterEvent.NODE_ADDED, ClusterEvent.POD_REMOVED, ClusterEvent.CLAIM))
 
     def __init__(self, volumes: Volumes) -> None:
         self._volumes = volumes
 
+    def pre_filter(self, snapshot: Snapshot, template: Template) -> None:
+        for use in template.claims:
+            if use.owner is None and (template.namespace, use.name) not in self._volumes.claims:
+                raise Refusal(self.name, f'persistentvolumeclaim "{use.name}" not found')
+
     def applies(self, snapshot: Snapshot, template: Template, memory: Memory) -> bool:
-        return any(
-            (template.namespace, name) in snapshot.usage.claim_users and self._is_exclusive(template.namespace, name)
-            for name in template.claims
-        )
+        return bool(template.disks) or (bool(template.claims) and self._in_use(snapshot, template))
 
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
-        return [Failure(IN_USE, np.ones(snapshot.size, np.bool_)[rows])]
+        taken = np.zeros(snapshot.size, np.bool_)
+        for disk in template.disks:
+            for row, others in snapshot.usage.disks.get(disk.key, {}).items():
+                taken[row] |= any(disk.conflicts(other) for other in others)
+        failures = [Failure(NO_DISK, taken[rows])]
+        if self._in_use(snapshot, template):
+            failures.append(Failure(IN_USE, ~taken[rows]))
+        return failures
+
+    def _in_use(self, snapshot: Snapshot, template: Template) -> bool:
+        """Whether another pod has one of the template's claims that are for one pod alone."""
+        return any(
+            (template.namespace, use.name) in snapshot.usage.claim_users and self._is_exclusive(template.namespace, use.name)
+            for use in template.claims
+            if use.owner is None
+        )
 
     def _is_exclusive(self, namespace: str, name: str) -> bool:
         claim = self._volumes.claims.get((namespace, name))
