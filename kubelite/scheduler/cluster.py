@@ -11,7 +11,7 @@ from kubelite.client.informers import Handler, Informers
 from kubelite.meta.types import Obj
 from kubelite.scheduler import resources
 from kubelite.scheduler.decide import Nominees
-from kubelite.scheduler.framework import ClusterEvent, Framework
+from kubelite.scheduler.framework import Change, ClusterEvent, Framework
 from kubelite.scheduler.owners import KINDS, Owners
 from kubelite.scheduler.queue import Queue
 from kubelite.scheduler.snapshot import PodInfo, Snapshot
@@ -81,8 +81,9 @@ class Cluster:
         template = self.templates.of(pod)
         return PodInfo(uid_of(pod), meta["name"], template, spec.get("priority") or 0, bool(meta.get("deletionTimestamp")), pod)
 
-    def happened(self, event: ClusterEvent) -> None:
-        self.queue.moved(self.framework.interested(event))
+    def happened(self, event: ClusterEvent, old: object, new: object, most_priority: int | None = None) -> None:
+        """Tries pods again that the event may help, of `most_priority` at most."""
+        self.queue.moved(Change(event, old, new), self.framework.interested(event), most_priority)
 
     # Handlers
 
@@ -90,14 +91,14 @@ class Cluster:
         if new is None:
             if old is not None:
                 self.snapshot.remove_node(old["metadata"]["name"])
-                self.happened(ClusterEvent.NODE_REMOVED)
+                self.happened(ClusterEvent.NODE_REMOVED, old, None)
             return
         changes = self.snapshot.put_node(new)
         if "added" in changes:
-            self.queue.move_all()
+            self.happened(ClusterEvent.NODE_ADDED, None, new)
         else:
             for change in changes:
-                self.happened(NODE_EVENTS[change])
+                self.happened(NODE_EVENTS[change], old, new)
 
     def pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None or is_finished(new):
@@ -114,8 +115,10 @@ class Cluster:
         self.assumed.discard(uid)
         nominated = self.nominated.pop(uid, None)
         removed = self.snapshot.remove_pod(uid)
-        if removed is not None or nominated is not None:
-            self.happened(ClusterEvent.POD_REMOVED)
+        if removed is not None:
+            self.happened(ClusterEvent.POD_REMOVED, removed, None)
+        elif nominated is not None:  # who is less important left room for it
+            self.happened(ClusterEvent.POD_REMOVED, nominated[1], None, nominated[1].priority)
 
     def _pod_on_node(self, pod: Obj) -> None:
         uid, node = uid_of(pod), pod["spec"]["nodeName"]
@@ -127,17 +130,17 @@ class Cluster:
         if known is None or self.snapshot.node_of(uid) != node:
             info = self.info(pod)
             self.snapshot.add_pod(node, info)
-            self.happened(ClusterEvent.POD_ASSIGNED)
+            self.happened(ClusterEvent.POD_ASSIGNED, None, info)
             return
         if looks_alike(known.obj, pod):
             known.obj = pod
         else:
             info = self.info(pod)
             self.snapshot.add_pod(node, info)
-            self.happened(ClusterEvent.POD_CHANGED)
+            self.happened(ClusterEvent.POD_CHANGED, known, info)
             known = info
         if confirmed:
-            self.happened(ClusterEvent.POD_ASSIGNED)
+            self.happened(ClusterEvent.POD_ASSIGNED, None, known)
 
     def _pod_waiting(self, old: Obj | None, pod: Obj) -> None:
         uid = uid_of(pod)
@@ -166,20 +169,20 @@ class Cluster:
         elif info.uid in self.nominated:
             self.nominated[info.uid] = self.nominated[info.uid][0], info
         if was and was != now:  # as if it had left that node
-            self.happened(ClusterEvent.POD_REMOVED)
+            self.happened(ClusterEvent.POD_REMOVED, info, None, info.priority)
 
     def namespace_changed(self, old: Obj | None, new: Obj | None) -> None:
         name = (new or old or {})["metadata"]["name"]
         labels = None if new is None else new["metadata"].get("labels") or {}
         if self.snapshot.put_namespace(name, labels):
-            self.happened(ClusterEvent.NAMESPACE)
+            self.happened(ClusterEvent.NAMESPACE, old, new)
 
     def _volume_handler(self, handler: Handler, event: ClusterEvent) -> Handler:
         def changed(old: Obj | None, new: Obj | None) -> None:
             handler(old, new)
             self.framework.forget(_has_claims)
             if event is not ClusterEvent.VOLUME_DETACHED or new is None:
-                self.happened(event)
+                self.happened(event, old, new)
 
         return changed
 
@@ -196,7 +199,7 @@ class Cluster:
         if pod.uid in self.assumed:
             self.assumed.discard(pod.uid)
             self.snapshot.remove_pod(pod.uid)
-            self.happened(ClusterEvent.POD_REMOVED)
+            self.happened(ClusterEvent.POD_REMOVED, pod, None)
 
     def nominees_before(self, pod: PodInfo) -> Nominees:
         """The pods whose nodes `pod` must leave room on: those of at least its priority."""

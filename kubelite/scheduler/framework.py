@@ -41,7 +41,8 @@ class Scope(Enum):
 
 
 class ClusterEvent(Enum):
-    """What may make a pod schedulable that was not."""
+    """What may make a pod schedulable that was not. Each comes with what was (`old`) and what is (`new`), as far as there is
+    either: nodes and volumes as objects, pods as PodInfo."""
 
     NODE_ADDED = "node added"
     NODE_REMOVED = "node removed"
@@ -59,6 +60,15 @@ class ClusterEvent(Enum):
     CSI_DRIVER = "CSI driver"
     CSI_CAPACITY = "CSI storage capacity"
     VOLUME_DETACHED = "volume attachment removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An event and what it is about."""
+
+    event: ClusterEvent
+    old: Any = None
+    new: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,17 @@ class PreFilter(Protocol):
 
 
 @runtime_checkable
+class Hinting(Protocol):
+    """What a filter plugin has that can tell which of its events may help a pod; without it all do."""
+
+    name: ClassVar[str]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        """Whether a pod of the template, which the plugin refused, may fit now. Where in doubt it does."""
+        ...
+
+
+@runtime_checkable
 class Score(Protocol):
     name: ClassVar[str]
     scope: ClassVar[Scope]
@@ -156,9 +177,9 @@ class Framework:
         self.cluster_scores = tuple(s for s in scores if s.scope is Scope.CLUSTER)
         self._states: OrderedDict[Template, State] = OrderedDict()
         self._max_states = max_states
-        self._interested = {event: frozenset(f.name for f in filters if event in f.events) for event in ClusterEvent}
+        self._interested = {event: tuple(f for f in filters if event in f.events) for event in ClusterEvent}
 
-    def interested(self, event: ClusterEvent) -> frozenset[str]:
+    def interested(self, event: ClusterEvent) -> Sequence[Filter]:
         """The plugins whose refusals an event may turn."""
         return self._interested[event]
 

@@ -255,3 +255,5 @@ class Scheduler:
                 await self._writer.preempt(pod, candidate)
         except ApiError as e:  # the pod is gone, or the next attempt reports again
             log.info("failure_not_reported", pod=pod.key, error=str(e))
+            if candidate is not None:  # nobody leaves for it: it needn't wait for that
+                self.queue.activate(pod.uid)

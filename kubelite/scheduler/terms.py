@@ -29,6 +29,10 @@ class PodMatcher:
             return False
         return self.selector.matches(labels)
 
+    def may_match(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether a pod matches, or would if its namespace had the right labels."""
+        return (namespace in self.namespaces or not self.namespace_selector.nothing) and self.selector.matches(labels)
+
 
 @dataclass(frozen=True, slots=True)
 class AffinityTerm:

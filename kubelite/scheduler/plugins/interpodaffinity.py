@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.meta.types import Obj
+from kubelite.scheduler.framework import MAX_SCORE, Change, ClusterEvent, Failure, Memory, Rows, Scope
 from kubelite.scheduler.snapshot import Counter, Floats, Ints, Mask, Snapshot
 from kubelite.scheduler.templates import Template
 from kubelite.scheduler.terms import AffinityTerm
@@ -85,6 +86,27 @@ class InterPodAffinity:
             for term in template.terms.required_affinity
         )
 
+    def helps(self, change: Change, template: Template) -> bool:
+        terms = template.terms
+        match change.event:
+            case ClusterEvent.NODE_ADDED | ClusterEvent.NODE_LABELS:
+                alone = not terms.required_affinity and not terms.required_anti_affinity  # others' terms keep it away
+                return alone or _moved(terms.required_affinity, change) or _left(terms.required_anti_affinity, change)
+            case ClusterEvent.NAMESPACE:
+                return True
+            case ClusterEvent.POD_ASSIGNED:
+                return _matches_all(terms.required_affinity, change.new.template)
+            case ClusterEvent.POD_REMOVED:
+                gone = change.old.template
+                return _matches_any(terms.required_anti_affinity, gone) or _matches_any(
+                    gone.terms.required_anti_affinity, template
+                )
+            case _:
+                before, after = change.old.template, change.new.template
+                near, away = terms.required_affinity, terms.required_anti_affinity
+                came_near = _matches_all(near, after) and not _matches_all(near, before)
+                return came_near or (_matches_any(away, before) and not _matches_any(away, after))
+
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         total = np.zeros(snapshot.size, np.float64)
         for weighted in template.terms.preferred:
@@ -111,6 +133,32 @@ class InterPodAffinity:
             both = list(snapshot.carriers_against(template)), list(snapshot.carriers_for(template))
             found = memory[self.name] = snapshot.terms_version, both
         return found[1]
+
+
+def _matches_all(terms: Sequence[AffinityTerm], template: Template) -> bool:
+    return bool(terms) and all(term.matcher.may_match(template.namespace, template.labels) for term in terms)
+
+
+def _matches_any(terms: Sequence[AffinityTerm], template: Template) -> bool:
+    return any(term.matcher.may_match(template.namespace, template.labels) for term in terms)
+
+
+def _moved(terms: Sequence[AffinityTerm], change: Change) -> bool:
+    """Whether a node came, or moved, into a domain in which there may be pods to be near to."""
+    return any(_label(change.new, term) is not None and _label(change.new, term) != _label(change.old, term) for term in terms)
+
+
+def _left(terms: Sequence[AffinityTerm], change: Change) -> bool:
+    """Whether a node came, or left a domain in which there may be pods to be away from."""
+    return any(
+        change.old is None or (_label(change.old, term) is not None and _label(change.new, term) != _label(change.old, term))
+        for term in terms
+    )
+
+
+def _label(node: Obj | None, term: AffinityTerm) -> str | None:
+    labels: dict[str, str] = ((node or {}).get("metadata") or {}).get("labels") or {}
+    return labels.get(term.topology_key)
 
 
 def _pods_in_domain(snapshot: Snapshot, term: AffinityTerm, counter: Counter) -> Ints:

@@ -11,7 +11,7 @@ import numpy as np
 from kubelite.meta import selectors
 from kubelite.meta.selectors import LabelSelector, Requirement
 from kubelite.meta.types import Obj
-from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Refusal, Rows, Scope
+from kubelite.scheduler.framework import MAX_SCORE, Change, ClusterEvent, Failure, Memory, Refusal, Rows, Scope
 from kubelite.scheduler.snapshot import Floats, Mask, Snapshot
 from kubelite.scheduler.templates import Template
 
@@ -71,6 +71,25 @@ def required(snapshot: Snapshot, template: Template) -> Mask:
     return mask
 
 
+def allows(template: Template, node: Obj) -> bool:
+    """The same of one node, which may be in no snapshot."""
+    labels = node["metadata"].get("labels") or {}
+    if any(labels.get(key) != value for key, value in (template.spec.get("nodeSelector") or {}).items()):
+        return False
+    terms = template.required_node_terms
+    return terms is None or any(_term_allows(term, labels, node["metadata"]["name"]) for term in terms)
+
+
+def _term_allows(term: Obj, labels: dict[str, str], name: str) -> bool:
+    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    try:
+        selector = selectors.from_node_expressions(expressions)
+    except ValueError:
+        return False
+    named = all((name in (field.get("values") or ())) == (field.get("operator") == "In") for field in fields)
+    return bool(expressions or fields) and named and selector.matches(labels)
+
+
 def named_nodes(template: Template) -> set[str] | None:
     """The nodes that the required affinity names, where each of its terms names some: what a DaemonSet's pods have."""
     names: set[str] = set()
@@ -102,6 +121,9 @@ class NamedNodes:
             named |= snapshot.where(name)
         return [Failure("node(s) didn't satisfy plugin(s) [NodeAffinity]", ~named[rows], unresolvable=True)]
 
+    def helps(self, change: Change, template: Template) -> bool:
+        return allows(template, change.new)
+
 
 class NodeAffinity:
     name: ClassVar = "NodeAffinity"
@@ -115,6 +137,10 @@ class NodeAffinity:
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
         mask = ~required(snapshot, template)
         return [Failure("node(s) didn't match Pod's node affinity/selector", mask[rows], unresolvable=True)]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        was = change.old is not None and allows(template, change.old)
+        return not was and allows(template, change.new)
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         total = np.zeros(snapshot.size, np.float64)

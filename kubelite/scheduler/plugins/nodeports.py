@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.framework import Change, ClusterEvent, Failure, Memory, Rows, Scope
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
 
@@ -26,6 +26,15 @@ class NodePorts:
             for row, addresses in snapshot.usage.ports.get((protocol, port), {}).items():
                 taken[row] |= any(_collide(wanted, address) for address in addresses)
         return [Failure("node(s) didn't have free ports for the requested pod ports", taken[rows])]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        if change.event is not ClusterEvent.POD_REMOVED:
+            return True
+        return any(
+            (protocol, port) == (of, freed) and _collide(wanted, address)
+            for protocol, port, wanted in template.host_ports
+            for of, freed, address in change.old.template.host_ports
+        )
 
 
 def _collide(address: str, other: str) -> bool:

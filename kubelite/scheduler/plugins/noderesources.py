@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import MAX_FRACTION, MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.meta.types import Obj
+from kubelite.scheduler import resources
+from kubelite.scheduler.framework import MAX_FRACTION, MAX_SCORE, Change, ClusterEvent, Failure, Memory, Rows, Scope
 from kubelite.scheduler.snapshot import Floats, Ints, Mask, Snapshot
 from kubelite.scheduler.templates import Template
 
@@ -56,6 +58,20 @@ class NodeResourcesFit:
                 failures.append(Failure(f"Insufficient {name}", lacking, unresolvable=wanted > total))
         return failures
 
+    def helps(self, change: Change, template: Template) -> bool:
+        wanted = template.requests
+        match change.event:
+            case ClusterEvent.POD_REMOVED:
+                return True
+            case ClusterEvent.POD_CHANGED:
+                before, after = change.old.template.requests, change.new.template.requests
+                return any(before.get(name, 0) > after.get(name, 0) for name in wanted)
+            case _:
+                before = _offered(change.old)
+                after = _offered(change.new)
+                fits = after.get("pods", 0) >= 1 and all(amount <= after.get(name, 0) for name, amount in wanted.items())
+                return fits and any(after.get(name, 0) > before.get(name, 0) for name in ("pods", *wanted))
+
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         cpu, memory_bytes = snapshot.allocatable["cpu"][rows], snapshot.allocatable["memory"][rows]
         free_cpu = _free(cpu, snapshot.compared_cpu[rows] + template.compared[0])
@@ -71,6 +87,10 @@ class NodeResourcesFit:
 
     def normalize(self, scores: Floats, feasible: Mask) -> Floats:
         return scores
+
+
+def _offered(node: Obj | None) -> resources.Amounts:
+    return resources.amounts(((node or {}).get("status") or {}).get("allocatable"))
 
 
 class BalancedAllocation:

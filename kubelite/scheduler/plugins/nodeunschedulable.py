@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.framework import Change, ClusterEvent, Failure, Memory, Rows, Scope
 from kubelite.scheduler.plugins.tainttoleration import tolerates
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
@@ -21,3 +21,7 @@ class NodeUnschedulable:
 
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
         return [Failure("node(s) were unschedulable", snapshot.unschedulable[rows], unresolvable=True)]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        was = change.old is None or bool((change.old.get("spec") or {}).get("unschedulable"))
+        return was and not (change.new.get("spec") or {}).get("unschedulable")

@@ -9,10 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.framework import Change, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.plugins.volumebinding import uses
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
-from kubelite.scheduler.volumes import Handle, Volumes
+from kubelite.scheduler.volumes import Handle, Volumes, limits_of
 
 EXCEEDED = "node(s) exceed max volume count"
 
@@ -59,3 +60,16 @@ class NodeVolumeLimits:
             if handle is not None and handle[0] == driver:
                 found.add(handle)
         return found
+
+    def helps(self, change: Change, template: Template) -> bool:
+        match change.event:
+            case ClusterEvent.CSI_NODE:
+                before = limits_of(change.old)
+                more = any(limit > before.get(driver, 0) for driver, limit in limits_of(change.new).items())
+                return more or (change.old is None and change.new is not None)
+            case ClusterEvent.POD_REMOVED:
+                return bool(change.old.template.claims)
+            case ClusterEvent.CLAIM:
+                return change.new is not None and uses(template, change.new)
+            case _:
+                return bool(template.claims)

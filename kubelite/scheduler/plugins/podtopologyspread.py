@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.meta.types import Obj
+from kubelite.scheduler.framework import MAX_SCORE, Change, ClusterEvent, Failure, Memory, Rows, Scope
 from kubelite.scheduler.owners import Owners
 from kubelite.scheduler.plugins import nodeaffinity
 from kubelite.scheduler.plugins.tainttoleration import tolerated
@@ -66,6 +67,18 @@ class PodTopologySpread:
             undecided &= ~uneven
         failures = [Failure(NO_LABEL, unlabeled[rows], unresolvable=True), Failure(NOT_MATCHED, uneven[rows])]
         return [failure for failure in failures if failure.mask.any()]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        musts = [c for c in template.spread if c.required]
+        match change.event:
+            case ClusterEvent.POD_ASSIGNED | ClusterEvent.POD_REMOVED:
+                return _counts(musts, (change.new or change.old).template, template)
+            case ClusterEvent.POD_CHANGED:
+                before, after = change.old.template.labels, change.new.template.labels
+                ours = change.new.namespace == template.namespace
+                return ours and any(c.selector.matches(before) != c.selector.matches(after) for c in musts)
+            case _:
+                return _has_labels(musts, change.old) or _has_labels(musts, change.new)
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         """How many matching pods there are in the node's domains, weighed by the number of domains; NaN for nodes that don't
@@ -151,6 +164,15 @@ class PodTopologySpread:
                 mask &= tolerated(snapshot, template.tolerations)
             found = memory[key] = snapshot.nodes_version, mask
         return found[1]
+
+
+def _counts(constraints: Sequence[SpreadConstraint], other: Template, template: Template) -> bool:
+    return other.namespace == template.namespace and any(c.selector.matches(other.labels) for c in constraints)
+
+
+def _has_labels(constraints: Sequence[SpreadConstraint], node: Obj | None) -> bool:
+    labels = ((node or {}).get("metadata") or {}).get("labels") or {}
+    return node is not None and all(c.topology_key in labels for c in constraints)
 
 
 def _distinct(column: LabelColumn, where: Mask) -> int:

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from kubelite.meta.types import Obj
-from kubelite.scheduler.framework import MAX_SCORE, ClusterEvent, Failure, Memory, Rows, Scope
-from kubelite.scheduler.snapshot import Floats, Mask, Snapshot, Taint
+from kubelite.scheduler.framework import MAX_SCORE, Change, ClusterEvent, Failure, Memory, Rows, Scope
+from kubelite.scheduler.snapshot import Floats, Mask, Snapshot, Taint, taints_of
 from kubelite.scheduler.templates import Template
 
 
@@ -30,6 +30,10 @@ def tolerates(tolerations: Sequence[Obj], taint: Taint) -> bool:
 
 def _tolerates_set(tolerations: Sequence[Obj], taints: Iterable[Taint]) -> bool:
     return all(taint[2] == "PreferNoSchedule" or tolerates(tolerations, taint) for taint in taints)
+
+
+def _tolerates_all(tolerations: Sequence[Obj], node: Obj) -> bool:
+    return _tolerates_set(tolerations, taints_of(node))
 
 
 def tolerated(snapshot: Snapshot, tolerations: Sequence[Obj]) -> Mask:
@@ -51,6 +55,11 @@ class TaintToleration:
     def filter(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Sequence[Failure]:
         mask = ~tolerated(snapshot, template.tolerations)
         return [Failure("node(s) had untolerated taint(s)", mask[rows], unresolvable=True)]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        tolerations = template.tolerations
+        was = change.old is not None and _tolerates_all(tolerations, change.old)
+        return not was and _tolerates_all(tolerations, change.new)
 
     def score(self, snapshot: Snapshot, template: Template, rows: Rows, memory: Memory) -> Floats:
         """The number of PreferNoSchedule taints that are not tolerated."""

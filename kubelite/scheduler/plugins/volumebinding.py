@@ -6,11 +6,12 @@ Source: plugins/volumebinding/volume_binding.go, v1.34.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Refusal, Rows, Scope
+from kubelite.meta.types import Obj
+from kubelite.scheduler.framework import Change, ClusterEvent, Failure, Memory, Refusal, Rows, Scope
 from kubelite.scheduler.placement import place
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
-from kubelite.scheduler.volumes import Volumes, is_bound
+from kubelite.scheduler.volumes import Volumes, capacity_limit, is_bound
 
 ELSEWHERE = "node(s) didn't match PersistentVolume's node affinity"
 NO_VOLUME = "node(s) didn't find available persistent volumes to bind"
@@ -67,3 +68,23 @@ class VolumeBinding:
         found = place(self._volumes, snapshot, template)
         masks = ((ELSEWHERE, found.elsewhere), (NO_VOLUME, found.none), (NO_SPACE, found.no_space), (GONE, found.gone))
         return [Failure(reason, mask[rows], unresolvable=True) for reason, mask in masks if mask.any()]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        old, new = change.old, change.new
+        match change.event:
+            case ClusterEvent.CLAIM:
+                return new is not None and uses(template, new)
+            case ClusterEvent.STORAGE_CLASS:
+                return new is not None and (old is None or old.get("allowedTopologies") != new.get("allowedTopologies"))
+            case ClusterEvent.CSI_CAPACITY:
+                return (capacity_limit(new) or 0) > (capacity_limit(old) or 0) or (new is not None and old is None)
+            case ClusterEvent.CSI_DRIVER:
+                return not ((new or {}).get("spec") or {}).get("storageCapacity")
+            case _:
+                return new is not None
+
+
+def uses(template: Template, claim: Obj) -> bool:
+    """Whether pods of the template use this claim."""
+    meta = claim["metadata"]
+    return bool(template.namespace == meta["namespace"]) and any(use.name == meta["name"] for use in template.claims)

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Refusal, Rows, Scope
+from kubelite.scheduler.framework import Change, ClusterEvent, Failure, Memory, Refusal, Rows, Scope
+from kubelite.scheduler.plugins.volumebinding import uses
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
 from kubelite.scheduler.volumes import Volumes
@@ -43,6 +44,18 @@ class VolumeRestrictions:
         if self._in_use(snapshot, template):
             failures.append(Failure(IN_USE, ~taken[rows]))
         return failures
+
+    def helps(self, change: Change, template: Template) -> bool:
+        match change.event:
+            case ClusterEvent.POD_REMOVED:
+                gone = change.old.template
+                shared = {use.name for use in gone.claims} & {use.name for use in template.claims}
+                disks = any(disk.conflicts(other) for disk in template.disks for other in gone.disks)
+                return disks or (gone.namespace == template.namespace and bool(shared))
+            case ClusterEvent.CLAIM:
+                return change.old is None and uses(template, change.new)
+            case _:
+                return True
 
     def _in_use(self, snapshot: Snapshot, template: Template) -> bool:
         """Whether another pod has one of the template's claims that are for one pod alone."""

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from kubelite.meta.types import Obj
-from kubelite.scheduler.framework import ClusterEvent, Failure, Memory, Refusal, Rows, Scope
+from kubelite.scheduler.framework import Change, ClusterEvent, Failure, Memory, Refusal, Rows, Scope
+from kubelite.scheduler.plugins.volumebinding import uses
 from kubelite.scheduler.snapshot import Snapshot
 from kubelite.scheduler.templates import Template
 from kubelite.scheduler.volumes import Volumes, class_of
@@ -67,6 +68,18 @@ class VolumeZone:
                 wrong |= ~inside
         # A node without any such label is in a cluster without zones.
         return [Failure(NO_ZONE, (restricted & wrong)[rows], unresolvable=True)]
+
+    def helps(self, change: Change, template: Template) -> bool:
+        old, new = change.old, change.new
+        match change.event:
+            case ClusterEvent.CLAIM:
+                return new is not None and uses(template, new)
+            case ClusterEvent.VOLUME:
+                return new is not None and (old is None or zones(old) != zones(new))
+            case ClusterEvent.STORAGE_CLASS:
+                return new is not None and old is None and new.get("volumeBindingMode") == "WaitForFirstConsumer"
+            case _:
+                return True
 
     def _claims(self, template: Template) -> Iterator[Obj]:
         """Those that pods share; the claims of ephemeral volumes are not looked at."""
