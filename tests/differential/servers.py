@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import yaml
 
+from kubelite.client.http import HttpClient
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -28,15 +30,14 @@ class Server:
     """One API server over one connection."""
 
     def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
         content = yaml.safe_load(kubeconfig.read_text())
         cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
         self._headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
         context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
-        if "client-certificate-data" in user or "client-certificate" in user:
-            with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-                file.write(_pem(user, "client-certificate") + "\n" + _pem(user, "client-key"))
-                file.flush()
-                context.load_cert_chain(file.name)
+        with _certificate(user) as file:
+            if file:
+                context.load_cert_chain(file)
         url = urlsplit(cluster["server"])
         assert url.hostname
         self._connection = http.client.HTTPSConnection(url.hostname, url.port, context=context, timeout=60)
@@ -58,6 +59,26 @@ class Server:
 
     def close(self) -> None:
         self._connection.close()
+
+    def client(self) -> HttpClient:
+        """A client for components, as the same user."""
+        content = yaml.safe_load(self.kubeconfig.read_text())
+        cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+        ca_pem = _pem(cluster, "certificate-authority").encode()
+        with _certificate(user) as file:
+            return HttpClient(cluster["server"], ca_pem=ca_pem, token=user.get("token", ""), certificate_file=file)
+
+
+@contextlib.contextmanager
+def _certificate(user: Mapping[str, str]) -> Iterator[str]:
+    """A file with the user's certificate and key; empty where it has none."""
+    if "client-certificate-data" not in user and "client-certificate" not in user:
+        yield ""
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(_pem(user, "client-certificate") + "\n" + _pem(user, "client-key"))
+        file.flush()
+        yield file.name
 
 
 def _warning(header: str) -> str:
