@@ -98,7 +98,7 @@ def framer(api: "Api", kind: Kind, media: Media, query: Query) -> "Callable[[Wat
 
     def frame(item: "WatchItem") -> bytes:
         nonlocal headers
-        obj = api.registry.parsed(item.entry)
+        obj = _bookmark(item) if item.type == "BOOKMARK" else api.registry.parsed(item.entry)
         shown: Any
         if media.form == "Table":
             shown = table_of(kind, [obj], media, query, obj["metadata"], headers=headers)
@@ -110,3 +110,9 @@ def framer(api: "Api", kind: Kind, media: Media, query: Query) -> "Callable[[Wat
         return framed(item.type, shown, media)
 
     return frame
+
+
+def _bookmark(item: "WatchItem") -> Obj:
+    """A bookmark's object, which is no object of the store: it has a revision and nothing else."""
+    obj: Obj = orjson.loads(item.entry.value)
+    return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if value is not None}}

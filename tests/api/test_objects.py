@@ -243,6 +243,19 @@ async def test_a_kind_that_does_not_belong_is_refused(http, namespace):
     assert "does not match the expected API version (v1)" in answer.json["message"]
 
 
+@pytest.mark.parametrize(
+    ("form", "shown"), [("PartialObjectMetadata", {"kind": "PartialObjectMetadata"}), ("Table", {"kind": "Table"})]
+)
+async def test_a_watch_in_another_form_ends_its_first_objects_with_a_bookmark_of_that_form(http, namespace, form, shown):
+    path = f"/api/v1/namespaces/{namespace}/secrets?watch=1&sendInitialEvents=true&allowWatchBookmarks=true"
+    path += "&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"
+    answer = await http.get(path, Accept=f"application/json;as={form};g=meta.k8s.io;v=v1")
+    last = orjson.loads(answer.body.splitlines()[-1])
+    assert last["type"] == "BOOKMARK"
+    assert shown.items() <= last["object"].items()
+    assert b'"k8s.io/initial-events-end":"true"' in answer.body
+
+
 async def test_what_has_no_metadata_has_no_table(http):
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
     review = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
