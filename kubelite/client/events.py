@@ -25,7 +25,7 @@ log = structlog.get_logger()
 QUEUE_LIMIT = 4096
 BATCH_LIMIT = 64
 CACHE_LIMIT = 4096
-#: More than this many events that differ only in their message within the interval become one.
+#: Of events that differ only in their message, none longer than the interval after the last, this one and all after it are one.
 SIMILAR_LIMIT = 10
 SIMILAR_INTERVAL_S = 600.0
 BURST = 25
@@ -40,10 +40,10 @@ _Key = int
 
 @dataclass(slots=True)
 class _Similar:
-    """Hashes of messages seen of events that are alike, and since when."""
+    """Hashes of messages seen of events that are alike, and when the last was."""
 
     messages: tuple[int, ...] = ()
-    since: float = 0.0
+    at: float = 0.0
 
 
 class _Written(NamedTuple):
@@ -201,23 +201,26 @@ class EventRecorder:
         alike, message = hash(common), hash(event["message"])
         exact = hash((*common, involved.get("fieldPath", ""), event["message"]))
         now = time.monotonic()
-        similar = self._shared.similar.setdefault(alike, _Similar(since=now))
+        similar = self._shared.similar.setdefault(alike, _Similar(at=now))
         self._shared.similar.move_to_end(alike)
         if len(self._shared.similar) > CACHE_LIMIT:
             self._shared.similar.popitem(last=False)
-        if now - similar.since > SIMILAR_INTERVAL_S:
-            similar.messages, similar.since = (), now
+        if now - similar.at > SIMILAR_INTERVAL_S:
+            similar.messages = ()
+        similar.at = now
         if message in similar.messages:
             return event, exact
-        if len(similar.messages) < SIMILAR_LIMIT:
+        if len(similar.messages) < SIMILAR_LIMIT - 1:
             similar.messages += (message,)
             return event, exact
-        return {**event, "message": COMBINED + event["message"]}, alike
+        # Who reports is not said of a combined one: so it is in Kubernetes.
+        return {**event, "message": COMBINED + event["message"], "reportingComponent": ""}, alike
 
     def _may_send(self, event: Obj) -> bool:
         involved = event["involvedObject"]
         source = event["source"]
-        key = hash((source["component"], source.get("host", ""), involved.get("uid", ""), involved.get("name", "")))
+        about = (involved.get(name, "") for name in ("kind", "namespace", "name", "uid", "apiVersion"))
+        key = hash((source["component"], source.get("host", ""), *about, event["type"]))
         now = time.monotonic()
         buckets = self._shared.buckets
         bucket = buckets.setdefault(key, _Bucket(at=now))
