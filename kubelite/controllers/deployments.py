@@ -50,13 +50,14 @@ class Deployments(Controller):
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         """A Deployment that recreates waits for the old pods to be gone."""
-        if new is None and old is not None:
-            reference = owners.controller_of(old)
-            if reference is not None and reference["kind"] == "ReplicaSet":
-                owner = self._sets.get(reference["name"], old["metadata"]["namespace"])
-                if owner is not None:
-                    for key in self._owners_of_set(owner):
-                        self.queue.add(key)
+        if new is not None or old is None:
+            return
+        namespace, reference = old["metadata"]["namespace"], owners.controller_of(old)
+        owner = self._sets.get(reference["name"], namespace) if reference and reference["kind"] == "ReplicaSet" else None
+        reference = None if owner is None else owners.controller_of(owner)
+        deployment = self._deployments.get(reference["name"], namespace) if reference else None
+        if deployment is not None and not rollouts.is_rolling(deployment):
+            self.queue.add(key_of(deployment))
 
     async def reconcile(self, key: str) -> None:
         namespace, name = split_key(key)
@@ -80,13 +81,13 @@ class Deployments(Controller):
             return
         deployment = await self._mark_pause(deployment)
         paused = deployment["spec"].get("paused", False)
-        if not paused and rollouts.annotations_of(deployment).get(rollouts.ROLLBACK_TO, "").isdecimal():
+        if not paused and rollouts.rollback_of(deployment) is not None:
             await self._roll_back(deployment, sets)
             return
         deployment, newest = await self._sync_newest(deployment, sets)
         if paused or rollouts.is_scaled(deployment, sets):
             sets = await self._scale(deployment, sets, newest)
-            if paused:
+            if paused and rollouts.rollback_of(deployment) is None:
                 await self._clean_up(deployment, _without(sets, newest))
             await self._sync_status(deployment, sets, _same(sets, newest))
         elif rollouts.is_rolling(deployment):
@@ -108,11 +109,11 @@ class Deployments(Controller):
                 await self._sync_rollout(key, deployment, _with(sets, newest), newest)
                 return
         olds = _without(sets, newest)
-        sizes = rollouts.scale_down_unhealthy(deployment, olds, newest)
-        for each in olds:
-            if each["metadata"]["name"] in sizes:
-                sets = _with(sets, await self._resize(deployment, each, sizes[each["metadata"]["name"]]))
-        if not sizes and rollouts.is_complete(deployment, deployment.get("status") or {}):
+        steps = rollouts.steps_down(deployment, olds, newest)
+        for name, size in steps:
+            each = next(s for s in sets if s["metadata"]["name"] == name)
+            sets = _with(sets, await self._resize(deployment, each, size))
+        if not steps and rollouts.is_complete(deployment, deployment.get("status") or {}):
             await self._clean_up(deployment, olds)
         await self._sync_rollout(key, deployment, sets, newest)
 
@@ -152,13 +153,16 @@ class Deployments(Controller):
         elif rollouts.is_rolling(deployment):
             sizes = rollouts.proportional_sizes(deployment, active)
             for each in active:
-                sets = _with(sets, await self._resize(deployment, each, sizes[each["metadata"]["name"]]))
+                size = sizes[each["metadata"]["name"]]
+                sets = _with(sets, await self._resize(deployment, each, size, remember=True))
         return sets
 
-    async def _resize(self, deployment: Obj, replica_set: Obj, size: int) -> Obj:
+    async def _resize(self, deployment: Obj, replica_set: Obj, size: int, *, remember: bool = False) -> Obj:
+        """Sizes the set. `remember`: it takes the Deployment's size down even where its own stays."""
         meta, before = replica_set["metadata"], rollouts.desired(replica_set)
         remembered = rollouts.replica_annotations(deployment)
-        if before == size and remembered.items() <= rollouts.annotations_of(replica_set).items():
+        known = not remember or remembered.items() <= rollouts.annotations_of(replica_set).items()
+        if before == size and known:
             return replica_set
         annotations = {**rollouts.annotations_of(replica_set), **remembered}
         changed = await self.client.update(
@@ -257,8 +261,13 @@ class Deployments(Controller):
 
     async def _roll_back(self, deployment: Obj, sets: list[Obj]) -> None:
         name = deployment["metadata"]["name"]
-        deployment, _ = await self._sync_newest(deployment, sets)
-        wanted = int(rollouts.annotations_of(deployment)[rollouts.ROLLBACK_TO]) or rollouts.last_revision(sets)
+        deployment, newest = await self._sync_newest(deployment, sets)
+        if newest is None:
+            deployment, newest = await self._create_newest(deployment, sets)
+            if newest is None:
+                return
+            sets = _with(sets, newest)
+        wanted = rollouts.rollback_of(deployment) or rollouts.last_revision(sets)
         annotations = {k: v for k, v in rollouts.annotations_of(deployment).items() if k != rollouts.ROLLBACK_TO}
         spec = deployment["spec"]
         found = next((s for s in sets if rollouts.revision(s) == wanted), None) if wanted else None

@@ -4,6 +4,7 @@ Source: kubernetes pkg/controller/deployment/util/deployment_util.go and sync.go
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ OWN_ANNOTATIONS = frozenset({LAST_APPLIED, REVISION, REVISION_HISTORY, DESIRED_R
 HISTORY_CHARS = 2000
 UNLIMITED = 2**31 - 1
 
+_NUMBER = re.compile(r"[+-]?[0-9]+").fullmatch
 #: What makes a Progressing condition another one than the last.
 _CHANGES = ("status", "reason")
 
@@ -101,6 +103,12 @@ def newest_set(deployment: Obj, sets: Sequence[Obj]) -> Obj | None:
 def annotations_of(obj: Obj) -> Mapping[str, str]:
     found: Mapping[str, str] = obj["metadata"].get("annotations") or {}
     return found
+
+
+def rollback_of(deployment: Obj) -> int | None:
+    """The revision that somebody asks the Deployment to go back to, 0 for the last; what is no number asks for nothing."""
+    text = annotations_of(deployment).get(ROLLBACK_TO, "")
+    return int(text) if _NUMBER(text) else None
 
 
 def revision(obj: Obj) -> int:
@@ -211,27 +219,33 @@ def _fraction(deployment: Obj, each: Obj) -> int:
     return math.floor(size + 0.5) - desired(each)
 
 
-def scale_down_unhealthy(deployment: Obj, olds: Sequence[Obj], newest: Obj) -> dict[str, int]:
-    """New sizes, by name, of old sets in a rolling update: first what is not available, then what the newest replaced."""
+def steps_down(deployment: Obj, olds: Sequence[Obj], newest: Obj) -> list[tuple[str, int]]:
+    """(name, new size) of old sets in a rolling update, in order: first what is not available goes, then what the newest
+    replaced. A set may have a step of each.
+    """
     least = desired(deployment) - max_unavailable(deployment)
     newest_missing = desired(newest) - count_of([newest], "availableReplicas")
     may_go = wanted_of(olds) + desired(newest) - least - newest_missing
     if wanted_of(olds) == 0 or may_go <= 0:
-        return {}
+        return []
     sizes = {s["metadata"]["name"]: desired(s) for s in olds}
     ordered = oldest_first(s for s in olds if desired(s) > 0)
+    steps = []
     for each in ordered:
-        name = each["metadata"]["name"]
-        gone = min(may_go, max(sizes[name] - count_of([each], "availableReplicas"), 0))
-        sizes[name] -= gone
+        gone = min(may_go, max(desired(each) - count_of([each], "availableReplicas"), 0))
+        if gone:
+            sizes[each["metadata"]["name"]] -= gone
+            steps.append((each["metadata"]["name"], desired(each) - gone))
         may_go -= gone
     spare = count_of([*olds, newest], "availableReplicas") - least
     for each in ordered:
         name = each["metadata"]["name"]
         gone = min(sizes[name], max(spare, 0))
-        sizes[name] -= gone
+        if gone:
+            sizes[name] -= gone
+            steps.append((name, sizes[name]))
         spare -= gone
-    return {s["metadata"]["name"]: sizes[s["metadata"]["name"]] for s in olds if sizes[s["metadata"]["name"]] != desired(s)}
+    return steps
 
 
 def has_deadline(deployment: Obj) -> bool:

@@ -163,12 +163,12 @@ def test_the_newest_set_grows_as_far_as_the_surge_allows() -> None:
 def test_unhealthy_old_pods_go_first_and_never_below_what_must_be_available() -> None:
     deployment = _deployment(10, 3, 2)
     crashing = _set("bb", 5, available=0)
-    assert rollouts.scale_down_unhealthy(deployment, [_set("a", 8, available=8)], crashing) == {}
-    assert rollouts.scale_down_unhealthy(deployment, [_set("a", 8, available=7)], crashing) == {}
+    assert rollouts.steps_down(deployment, [_set("a", 8, available=8)], crashing) == []
+    assert rollouts.steps_down(deployment, [_set("a", 8, available=7)], crashing) == []
     good = _set("bb", 5, available=5)
-    assert rollouts.scale_down_unhealthy(deployment, [_set("a", 8, available=8)], good) == {"a": 3}
+    assert rollouts.steps_down(deployment, [_set("a", 8, available=8)], good) == [("a", 3)]
     fresh = _set("bb", 0)
-    assert rollouts.scale_down_unhealthy(deployment, [_set("a", 10, available=6)], fresh) == {"a": 8}
+    assert rollouts.steps_down(deployment, [_set("a", 10, available=6)], fresh) == [("a", 8)]
 
 
 def test_a_change_of_scale_in_a_rollout_is_shared_in_proportion() -> None:
