@@ -3,7 +3,8 @@
 Source: kubernetes pkg/controller/cronjob, v1.34.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import ClassVar
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from kubelite.controllers.written import Written
 from kubelite.meta import times
 from kubelite.meta.copies import deep_copy
 from kubelite.meta.errors import AlreadyExists, ApiError, NotFound
-from kubelite.meta.schedules import Schedule, ScheduleError
+from kubelite.meta.schedules import Schedule, ScheduleError, UnknownTimeZone
 from kubelite.meta.types import Obj
 
 RESOURCE = "cronjobs.batch"
@@ -38,8 +39,20 @@ class CronJobs(Controller):
         self._crons = self.informer(RESOURCE)
         self._jobs = self.informer(JOBS)
         owners.index_by_controller(self._jobs)
-        self.follow(self._crons)
+        self._crons.subscribe(self._changed)
         self.follow(self._jobs, self._owner_of)
+
+    def _changed(self, old: Obj | None, new: Obj | None) -> None:
+        """Another schedule counts from now on: it does not make up for what it would have started before."""
+        cron = new or old
+        assert cron is not None
+        delay_s = 0.0
+        if old is not None and new is not None and _timing(old) != _timing(new):
+            with contextlib.suppress(ScheduleError):
+                now = self.env.now()
+                later = Schedule(*_timing(new)).next_after(now)
+                delay_s = 0.0 if later is None else later + PADDING_S - now
+        self.queue.add_after(key_of(cron), delay_s)
 
     def _owner_of(self, job: Obj) -> Iterable[str]:
         reference = owners.controller_of(job)
@@ -54,18 +67,17 @@ class CronJobs(Controller):
             return
         cron = self._written.newest(cron)
         owned = owners.owned(self._jobs, cron)
-        status = await self._look(cron, owned)
+        status = await self._look(cron, owned, await self._clean_up(cron, owned))
         status = await self._start_due(key, cron, status)
         status = {k: v for k, v in status.items() if v}
         if status != (cron.get("status") or {}):
             changed = {**cron, "metadata": {**cron["metadata"]}, "status": status}
             self._written.note(await self.client.update(RESOURCE, changed, subresource="status"))
-        await self._clean_up(cron, owned)
 
-    async def _look(self, cron: Obj, owned: Sequence[Obj]) -> Obj:
-        """The status with the jobs taken out that have ended or are gone."""
+    async def _look(self, cron: Obj, owned: Sequence[Obj], deleted: Collection[str]) -> Obj:
+        """The status with the jobs taken out that have ended, are `deleted` (their uids) or gone."""
         status = dict(cron.get("status") or {})
-        active = list(status.get("active") or ())
+        active = [reference for reference in status.get("active") or () if reference["uid"] not in deleted]
         uids = {reference["uid"] for reference in active}
         for job in owned:
             meta = job["metadata"]
@@ -94,16 +106,19 @@ class CronJobs(Controller):
 
     async def _start_due(self, key: str, cron: Obj, status: Obj) -> Obj:
         spec, meta = cron["spec"], cron["metadata"]
-        if "deletionTimestamp" in meta or spec.get("suspend"):
+        if "deletionTimestamp" in meta:
             return status
         try:
-            schedule = Schedule(spec["schedule"], spec.get("timeZone") or "")
+            schedule = Schedule(*_timing(cron))
+        except UnknownTimeZone as e:
+            self.events.event(cron, "Warning", "UnknownTimeZone", f'invalid timeZone: "{spec["timeZone"]}": {e}')
+            return status
         except ScheduleError as e:
-            reason = "UnknownTimeZone" if "time zone" in str(e) else "UnparseableSchedule"
-            text = f'unparseable schedule: "{spec["schedule"]}" : {e}'
-            if reason == "UnknownTimeZone":
-                text = f'invalid timeZone: "{spec.get("timeZone")}": {e}'
-            self.events.event(cron, "Warning", reason, text)
+            if not spec.get("suspend"):
+                text = f'unparseable schedule: "{spec["schedule"]}" : {e}'
+                self.events.event(cron, "Warning", "UnparseableSchedule", text)
+            return status
+        if spec.get("suspend"):
             return status
         now = self.env.now()
         due = self._due(cron, status, schedule, now)
@@ -166,9 +181,9 @@ class CronJobs(Controller):
         active = [r for r in status["active"] if r["uid"] != meta["uid"]]
         return {**status, "active": [*active, reference], "lastScheduleTime": times.format_time(due)}
 
-    async def _clean_up(self, cron: Obj, owned: Sequence[Obj]) -> None:
-        """Deletes the oldest ended jobs beyond those kept."""
-        spec = cron["spec"]
+    async def _clean_up(self, cron: Obj, owned: Sequence[Obj]) -> set[str]:
+        """Deletes the oldest ended jobs beyond those kept; returns their uids."""
+        spec, deleted = cron["spec"], set()
         for type_, kept in (
             ("Complete", spec.get("successfulJobsHistoryLimit")),
             ("Failed", spec.get("failedJobsHistoryLimit")),
@@ -180,6 +195,8 @@ class CronJobs(Controller):
             ended.sort(key=lambda j: ((j.get("status") or {}).get("startTime") or "~", j["metadata"]["name"]))
             for job in ended[: max(len(ended) - kept, 0)]:
                 await self._delete_job(cron, job["metadata"]["name"], job["metadata"]["uid"])
+                deleted.add(job["metadata"]["uid"])
+        return deleted
 
     async def _delete_job(self, cron: Obj, name: str, uid: str) -> None:
         namespace = cron["metadata"]["namespace"]
@@ -191,6 +208,11 @@ class CronJobs(Controller):
             self.events.event(cron, "Warning", "FailedDelete", f"Deleted job: {e.message}")
             raise
         self.events.event(cron, "Normal", "SuccessfulDelete", f"Deleted job {name}")
+
+
+def _timing(cron: Obj) -> tuple[str, str]:
+    """(schedule, time zone)."""
+    return cron["spec"]["schedule"], cron["spec"].get("timeZone") or ""
 
 
 def job_of(cron: Obj, name: str, due: float) -> Obj:

@@ -44,9 +44,12 @@ def tolerations_of(spec: Obj) -> list[Obj]:
     wanted = [*TOLERATIONS, *([NETWORK_TOLERATION] if spec.get("hostNetwork") else [])]
     found = list(spec.get("tolerations") or ())
     for key, effect in wanted:
-        toleration = {"key": key, "operator": "Exists", "effect": effect}
-        if toleration not in found:
-            found.append(toleration)
+        ours = {"key": key, "operator": "Exists", "effect": effect}
+        alike = [i for i, t in enumerate(found) if ours == {name: t[name] for name in t if name != "tolerationSeconds"}]
+        if alike:
+            found[alike[0]] = ours  # a daemon is never driven away, whatever time its template gives it
+        else:
+            found.append(ours)
     return found
 
 
@@ -75,11 +78,14 @@ def node_of(pod: Obj) -> str:
 
 
 def by_node(owned: Sequence[Obj], *, finished_and_going: bool = False) -> dict[str, list[Obj]]:
-    """The pods by node. A pod that is going and has finished is not there any more, unless asked for."""
+    """The pods by node. A pod that is going and has finished is not there any more, unless asked for; one that was adopted and
+    is meant for no node in particular is nobody's business.
+    """
     found: dict[str, list[Obj]] = {}
     for pod in owned:
-        if finished_and_going or not (pods.is_terminating(pod) and pods.is_finished(pod)):
-            found.setdefault(node_of(pod), []).append(pod)
+        node = node_of(pod)
+        if node and (finished_and_going or not (pods.is_terminating(pod) and pods.is_finished(pod))):
+            found.setdefault(node, []).append(pod)
     return found
 
 
@@ -87,8 +93,7 @@ def template_for(owner: Obj, node: str, hash_: str) -> Obj:
     """The pod template for one node: labelled, tolerant, and bound to the node by affinity (the scheduler places it)."""
     template = deep_copy(owner["spec"]["template"])
     labels = {**((template.get("metadata") or {}).get("labels") or {}), HASH_LABEL: hash_}
-    generation = (owner["metadata"].get("annotations") or {}).get(GENERATION)
-    if generation:
+    if generation := generation_of(owner):
         labels[GENERATION_LABEL] = generation
     template["metadata"] = {**(template.get("metadata") or {}), "labels": labels}
     spec = template["spec"]
@@ -107,9 +112,14 @@ def template_for(owner: Obj, node: str, hash_: str) -> Obj:
 
 def is_updated(owner: Obj, pod: Obj, hash_: str) -> bool:
     """The pod is of the present template."""
-    labels = pod["metadata"].get("labels") or {}
-    generation = (owner["metadata"].get("annotations") or {}).get(GENERATION)
+    labels, generation = pod["metadata"].get("labels") or {}, generation_of(owner)
     return labels.get(HASH_LABEL) == hash_ or bool(generation and labels.get(GENERATION_LABEL) == generation)
+
+
+def generation_of(owner: Obj) -> str:
+    """The number of the template, as older versions counted them; empty where there is none."""
+    text = (owner["metadata"].get("annotations") or {}).get(GENERATION, "")
+    return str(int(text)) if text.isdecimal() else ""
 
 
 def _scheduled_oldest_first(listed: Sequence[Obj]) -> list[Obj]:

@@ -99,6 +99,7 @@ class DaemonSets(Controller):
         known = await self._revision_claims.claim(
             owner, compiled, owners.owned(self._history, owner) + owners.orphans(self._history, namespace)
         )
+        known = await self._revisions.merge(owner, known, owners.owned(self._pods, owner))
         try:
             current, others = await self._revisions.current(owner, known, (owner.get("status") or {}).get("collisionCount"))
         except revisions.Collision:

@@ -8,7 +8,7 @@ Source: kubernetes pkg/controller/job (trackJobStatusAndRemoveFinalizers), v1.34
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubelite.client.contract import Client
@@ -41,6 +41,9 @@ class Sync:
     ready: int = 0
     succeeded_indexes: set[int] = field(default_factory=set)
     failed_indexes: set[int] = field(default_factory=set)
+    #: By index, where each has a limit: the failed pod that no other has taken the place of. It keeps its finalizer until then,
+    #: for it knows how often the index has failed.
+    unreplaced: dict[int, Obj] = field(default_factory=dict)
     #: The condition that ends the job: SuccessCriteriaMet or FailureTarget.
     ending: Obj | None = None
     #: (failures in a row, when the last was), with the pods that are counted now.
@@ -91,30 +94,14 @@ class Counting:
         carrying = {p["metadata"]["uid"]: p for p in sync.owned if self.is_tracked(p)}
         status = _count(status, good, bad, carrying)
         good, bad = [u for u in good if u in carrying], [u for u in bad if u in carrying]
-        replaced = {p["metadata"]["uid"] for p in self._kept_for_index(sync)}
-        failed_end = sync.ending is not None and sync.ending["type"] == "FailureTarget"
-        to_release = []
-        for uid, pod in carrying.items():
-            succeeded, failed = pods.phase(pod) == "Succeeded", jobplan.is_failed(job, pod)
-            ends = "deletionTimestamp" in job["metadata"] or sync.ending is not None
-            if not (ends or succeeded or (failed and uid not in replaced)):
-                continue
-            to_release.append(pod)
-            if succeeded and uid not in bad:
-                if not jobplan.is_indexed(job) and uid not in good:
-                    good.append(uid)
-            elif failed or failed_end:
-                index_fits = not jobplan.is_indexed(job) or (jobplan.index_of(pod) or 0) < sync.spec["completions"]
-                if uid not in bad and index_fits and jobplan.judge(job, pod).counts:
-                    bad.append(uid)
-            if len(good) + len(bad) >= UNCOUNTED_LIMIT:
-                self._again(sync.key)
-                break
+        to_release, complete = noted(sync, carrying, good, bad)
+        if not complete:
+            self._again(sync.key)
         status["uncountedTerminatedPods"] = _uncounted(good, bad)
         if jobplan.is_indexed(job):
             status["succeeded"] = len(sync.succeeded_indexes)
             status["completedIndexes"] = jobplan.format_indexes(sync.succeeded_indexes)
-            if sync.spec.get("backoffLimitPerIndex") is not None:
+            if "backoffLimitPerIndex" in sync.spec:
                 status["failedIndexes"] = jobplan.format_indexes(sync.failed_indexes)
         if sync.ending is not None and conditions.find(status.get("conditions"), sync.ending["type"]) is None:
             status["conditions"] = [*(status.get("conditions") or ()), sync.ending]
@@ -128,22 +115,13 @@ class Counting:
         status["uncountedTerminatedPods"] = _uncounted(left_good, left_bad)
         if jobplan.is_indexed(job):
             status["succeeded"] = len(sync.succeeded_indexes)
-        over = sync.ending is not None and not left_good and not left_bad and sync.terminating == 0
+        over = complete and sync.ending is not None and not left_good and not left_bad and sync.terminating == 0
         if over:
             assert sync.ending is not None
             self._finish(status, sync)
         await self._write(job, status)
         if over:
             self._tell_end(sync, status)
-
-    def _kept_for_index(self, sync: Sync) -> Iterable[Obj]:
-        """With a limit for each index a failed pod keeps its finalizer until its successor has taken over its count."""
-        if sync.spec.get("backoffLimitPerIndex") is None:
-            return
-        replaced = {jobplan.index_of(p) for p in sync.active}
-        for index, pod in jobplan.last_failures(sync.job, sync.owned).items():
-            if index not in replaced and index not in sync.failed_indexes and index not in sync.succeeded_indexes:
-                yield pod
 
     def _finish(self, status: Obj, sync: Sync) -> None:
         assert sync.ending is not None
@@ -194,6 +172,39 @@ class Counting:
                 raise
         if self._pods.get(meta["name"], meta["namespace"]) is None:
             self._released.discard(meta["uid"])
+
+
+def noted(sync: Sync, carrying: Mapping[str, Obj], good: list[str], bad: list[str]) -> tuple[list[Obj], bool]:
+    """Adds pods that are to be counted to `good` and `bad`. Returns those that may lose their finalizer, and whether these are
+    all of them: a status has room for only so many notes.
+    """
+    job = sync.job
+    indexed, completions = jobplan.is_indexed(job), sync.spec.get("completions") or 0
+    kept = {p["metadata"]["uid"] for p in sync.unreplaced.values()}
+    failed_end = sync.ending is not None and sync.ending["type"] == "FailureTarget"
+    ends = "deletionTimestamp" in job["metadata"] or sync.ending is not None
+    before = (job.get("status") or {}).get("completedIndexes", "")
+    newly_done = sync.succeeded_indexes - jobplan.parse_indexes(before, completions)
+    to_release: list[Obj] = []
+    done = 0
+    for uid, pod in carrying.items():
+        succeeded, failed = pods.phase(pod) == "Succeeded", jobplan.is_failed(job, pod)
+        if not (ends or succeeded or (failed and uid not in kept)):
+            continue
+        to_release.append(pod)
+        if succeeded and uid not in bad:
+            if indexed:
+                done += jobplan.index_of(pod) in newly_done
+            elif uid not in good:
+                good.append(uid)
+        elif failed or failed_end:
+            index = jobplan.index_of(pod)
+            fits = not indexed or (index is not None and index < completions)
+            if uid not in bad and fits and jobplan.judge(job, pod).counts:
+                bad.append(uid)
+        if done + len(good) + len(bad) >= UNCOUNTED_LIMIT:
+            return to_release, False
+    return to_release, True
 
 
 def _uncounted(good: Sequence[str], bad: Sequence[str]) -> Obj:

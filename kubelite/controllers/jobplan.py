@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kubelite.controllers import conditions, pods
-from kubelite.meta import times
+from kubelite.meta import names, times
 from kubelite.meta.types import Obj
 
+OURS = "kubernetes.io/job-controller"
 FINALIZER = "batch.kubernetes.io/job-tracking"
 INDEX = "batch.kubernetes.io/job-completion-index"
 FAILURES = "batch.kubernetes.io/job-index-failure-count"
@@ -17,6 +18,11 @@ IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 UNLIMITED = 2**31 - 1
 FIRST_BACKOFF_S = 10.0
 LAST_BACKOFF_S = 600.0
+
+
+def is_ours(job: Obj) -> bool:
+    """The job is not left to somebody else's controller."""
+    return bool(job["spec"].get("managedBy", OURS) == OURS)
 
 
 def is_indexed(job: Obj) -> bool:
@@ -160,14 +166,14 @@ def failed_indexes(job: Obj, owned: Sequence[Obj]) -> set[int]:
     return found
 
 
-def last_failures(job: Obj, owned: Sequence[Obj]) -> dict[int, Obj]:
-    """Of each index that has failed, the pod with the most failures behind it."""
+def last_failures(job: Obj, listed: Sequence[Obj], now: float) -> dict[int, Obj]:
+    """Of each index that has failed, the pod that failed last, with the most failures behind it."""
     found: dict[int, Obj] = {}
-    for pod in owned:
+    for pod in listed:
         index = index_of(pod)
         if index is not None and is_failed(job, pod):
-            best = found.get(index)
-            if best is None or sum(failures_of(pod)) >= sum(failures_of(best)):
+            best = found.setdefault(index, pod)
+            if sum(failures_of(pod)) >= sum(failures_of(best)) and finished_at(pod, now) >= finished_at(best, now):
                 found[index] = pod
     return found
 
@@ -217,20 +223,29 @@ def backoff_left(failures: int, last_failure: float, now: float) -> float:
 
 
 def finished_at(pod: Obj, now: float) -> float:
-    """When a failed or succeeded pod ended, as well as its status tells."""
-    newest = ""
-    for container in (pod.get("status") or {}).get("containerStatuses") or ():
-        newest = max(newest, ((container.get("state") or {}).get("terminated") or {}).get("finishedAt") or "")
-    if not newest:
-        ready = conditions.find((pod.get("status") or {}).get("conditions"), "Ready")
-        newest = (ready or {}).get("lastTransitionTime") or pod["metadata"].get("deletionTimestamp") or ""
-    return min(times.parse_seconds(newest), now) if newest else now
+    """When a failed or succeeded pod ended, as well as its status tells: its last container, sidecars too; when it was not
+    ready any more; when its deletion began; when it was made.
+    """
+    meta, status = pod["metadata"], pod.get("status") or {}
+    sidecars = {c["name"] for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    listed = [*(status.get("containerStatuses") or ())]
+    listed += [c for c in status.get("initContainerStatuses") or () if c["name"] in sidecars]
+    ends = [str(((c.get("state") or {}).get("terminated") or {}).get("finishedAt") or "") for c in listed]
+    ready = conditions.find(status.get("conditions"), "Ready")
+    if ends and all(ends):
+        end = max(map(times.parse_seconds, ends))
+    elif ready is not None and ready["status"] == "False" and ready.get("lastTransitionTime"):
+        end = times.parse_seconds(ready["lastTransitionTime"])
+    elif "deletionTimestamp" in meta:
+        end = times.parse_seconds(meta["deletionTimestamp"]) - meta.get("deletionGracePeriodSeconds", 0)
+    else:
+        end = times.parse_seconds(meta["creationTimestamp"])
+    return float(min(end, now))
 
 
-def pods_to_remove(job: Obj, active: Sequence[Obj], surplus: int, now: float) -> list[Obj]:
+def pods_to_remove(job: Obj, active: Sequence[Obj], surplus: int) -> list[Obj]:
     """Active pods too many: those of an index twice or out of range, then the least worth ones."""
-    ranks: dict[str, int] = {}
-    ordered = pods.deletion_order(active, ranks, now)
+    ordered = pods.removal_order(active)
     removed: list[Obj] = []
     if is_indexed(job):
         seen: set[int] = set()
@@ -247,7 +262,7 @@ def pods_to_remove(job: Obj, active: Sequence[Obj], surplus: int, now: float) ->
 def pod_of(job: Obj, template: Obj, index: int | None, reference: Obj, previous: Obj | None) -> Obj:
     """A new pod of the job, for an index where the job has indexes. `previous` is the failed pod that it replaces."""
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    prefix = pods.name_prefix(name) if index is None else f"{name[: 253 - 6 - len(str(index))]}-{index}-"
+    prefix = pods.name_prefix(name) if index is None else _indexed_prefix(name, index)
     pod = pods.from_template(template, reference, namespace=namespace, prefix=prefix)  # type: ignore[arg-type]
     meta, spec = pod["metadata"], pod["spec"]
     meta["finalizers"] = [f for f in meta.get("finalizers") or () if f != FINALIZER] + [FINALIZER]
@@ -267,6 +282,12 @@ def pod_of(job: Obj, template: Obj, index: int | None, reference: Obj, previous:
             verdict = judge(job, previous)
             failures, ignored = (failures, ignored + 1) if verdict.ignored else (failures + 1, ignored)
         meta["annotations"][FAILURES] = str(failures)
-        if ignored or (previous is not None and job["spec"].get("podFailurePolicy")):
+        if ignored:
             meta["annotations"][IGNORED_FAILURES] = str(ignored)
     return pod
+
+
+def _indexed_prefix(name: str, index: int) -> str:
+    """The index stays readable: of a long name what is cut off is before it."""
+    suffix = f"-{index}-"
+    return name[: names.GENERATED_BASE_MAX - len(suffix)] + suffix

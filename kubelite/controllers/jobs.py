@@ -5,6 +5,7 @@ Source: kubernetes pkg/controller/job, v1.34.
 """
 
 import asyncio
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -31,6 +32,8 @@ class Jobs(Controller):
 
     name: ClassVar[str] = "job-controller"
     workers: ClassVar[int] = 5
+    base_backoff_s: ClassVar[float] = 1.0
+    max_backoff_s: ClassVar[float] = 60.0
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
@@ -76,11 +79,16 @@ class Jobs(Controller):
                 yield key_of(job)
 
     def _is_orphan(self, pod: Obj) -> bool:
+        """No job counts the pod any more, so that its finalizer may go. Somebody else's pods are theirs."""
         reference = owners.controller_of(pod)
-        if reference is None or reference["kind"] != "Job":
+        if reference is None:
             return True
+        if (reference["apiVersion"], reference["kind"]) != ("batch/v1", "Job"):
+            return False
         job = self._jobs.get(reference["name"], pod["metadata"]["namespace"])
-        return job is None or job["metadata"]["uid"] != reference["uid"] or jobplan.finished_condition(job) is not None
+        if job is None or job["metadata"]["uid"] != reference["uid"]:
+            return True
+        return jobplan.is_ours(job) and jobplan.finished_condition(job) is not None
 
     async def reconcile(self, key: str) -> None:
         if key.startswith(ORPHAN):
@@ -98,7 +106,7 @@ class Jobs(Controller):
                 if jobplan.has_finalizer(pod) and self._is_orphan(pod):
                     self.queue.add(ORPHAN + key_of(pod))
             return
-        if job["spec"].get("managedBy", "kubernetes.io/job-controller") != "kubernetes.io/job-controller":
+        if not jobplan.is_ours(job):
             return
         job = self._counting.newest(job)
         if jobplan.finished_condition(job) is not None:
@@ -157,8 +165,12 @@ class Jobs(Controller):
             limit = job["spec"]["completions"]
             sync.succeeded_indexes = jobplan.parse_indexes(old.get("completedIndexes", ""), limit)
             sync.succeeded_indexes |= {index for p in good if (index := jobplan.index_of(p)) is not None}
-            sync.failed_indexes = jobplan.failed_indexes(job, owned) - sync.succeeded_indexes
+            sync.failed_indexes = jobplan.failed_indexes(job, owned)
             sync.succeeded = len(sync.succeeded_indexes)
+            if "backoffLimitPerIndex" in job["spec"]:
+                settled = sync.succeeded_indexes | sync.failed_indexes | {jobplan.index_of(p) for p in active}
+                tracked = [p for p in owned if self._is_uncounted(sync, p, ()) and jobplan.index_of(p) not in settled]
+                sync.unreplaced = jobplan.last_failures(job, tracked, now)
         sync.backoff = self._new_backoff(key, good, bad, now)
         if "startTime" not in status and not jobplan.is_suspended(job):
             status["startTime"] = times.format_time(now)
@@ -269,49 +281,43 @@ class Jobs(Controller):
             wanted = active if sync.succeeded > 0 else parallelism
         else:
             wanted = max(min(parallelism, completions - sync.succeeded), 0)
-        surplus = jobplan.pods_to_remove(sync.job, sync.active, max(active - wanted, 0), sync.now)
+        surplus = jobplan.pods_to_remove(sync.job, sync.active, max(active - wanted, 0))
         if surplus:
             return await self._remove(sync, surplus[:PER_SYNC])
         waiting = sync.terminating if jobplan.replaces_only_failed(sync.job) else 0
         missing = min(wanted - active - waiting, PER_SYNC)
         if missing <= 0:
             return None
-        per_index = spec.get("backoffLimitPerIndex") is not None
-        if not per_index:
+        if "backoffLimitPerIndex" not in spec:
             left_s = jobplan.backoff_left(*sync.backoff, sync.now)
             if left_s > 0:
                 self.queue.add_after(sync.key, left_s)
                 return None
         indexes: list[int | None] = [None] * missing
-        previous: dict[int, Obj] = {}
         if jobplan.is_indexed(sync.job):
-            previous = jobplan.last_failures(sync.job, sync.owned)
-            indexes = [*self._free_indexes(sync, missing, previous if per_index else {})]
-        return await self._create(sync, indexes, previous)
+            indexes = [*self._due_indexes(sync, missing)]
+        return await self._create(sync, indexes)
 
-    def _free_indexes(self, sync: Sync, count: int, previous: dict[int, Obj]) -> Iterable[int]:
+    def _due_indexes(self, sync: Sync, count: int) -> Iterable[int]:
+        """Of so many free indexes, the lowest, those whose last failure is long enough ago. The others are waited for, while
+        higher ones don't take their place.
+        """
         taken = {jobplan.index_of(p) for p in sync.active} | sync.succeeded_indexes | sync.failed_indexes
         if jobplan.replaces_only_failed(sync.job):
             taken |= {jobplan.index_of(p) for p in sync.owned if pods.is_terminating(p) and not pods.is_finished(p)}
-        given, soonest = 0, None
-        for index in range(sync.spec["completions"]):
-            if index in taken:
-                continue
-            if given == count:
-                break
-            pod = previous.get(index)
+        free = itertools.islice((index for index in range(sync.spec["completions"]) if index not in taken), count)
+        for index in free:
+            pod = sync.unreplaced.get(index)
+            left_s = 0.0
             if pod is not None:
                 failures = sum(jobplan.failures_of(pod)) + 1
                 left_s = jobplan.backoff_left(failures, jobplan.finished_at(pod, sync.now), sync.now)
-                if left_s > 0:
-                    soonest = min(left_s, soonest) if soonest is not None else left_s
-                    continue
-            given += 1
-            yield index
-        if soonest is not None:
-            self.queue.add_after(sync.key, soonest)
+            if left_s > 0:
+                self.queue.add_after(sync.key, left_s)
+            else:
+                yield index
 
-    async def _create(self, sync: Sync, indexes: Sequence[int | None], previous: dict[int, Obj]) -> ApiError | None:
+    async def _create(self, sync: Sync, indexes: Sequence[int | None]) -> ApiError | None:
         if not indexes:
             return None
         job, template = sync.job, sync.spec["template"]
@@ -321,7 +327,7 @@ class Jobs(Controller):
 
         async def create(position: int) -> None:
             index = indexes[position]
-            replaced = None if index is None else previous.get(index)
+            replaced = None if index is None else sync.unreplaced.get(index)
             pod = await self._control.create(jobplan.pod_of(job, template, index, reference, replaced), job)
             if pod is None:
                 self._expectations.creation_observed(sync.key)

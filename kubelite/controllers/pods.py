@@ -3,6 +3,7 @@
 Source: kubernetes pkg/controller/controller_utils.go and pkg/api/v1/pod/util.go, v1.34.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from kubelite.meta.copies import deep_copy
 from kubelite.meta.types import Obj, OwnerReference
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+_PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
 def phase(pod: Obj) -> str:
@@ -68,19 +70,16 @@ def next_available_in(pods: Sequence[Obj], min_ready_s: int, now: float) -> floa
 
 
 def from_template(
-    template: Mapping[str, Any], reference: OwnerReference | None, *, namespace: str = "", name: str = "", prefix: str = ""
+    template: Mapping[str, Any], reference: OwnerReference | None, *, namespace: str, prefix: str, name: str = ""
 ) -> Obj:
-    """A new pod of the template: with the name, or with a name that the server makes of the prefix."""
+    """A new pod of the template: with the name, or with a name that the server makes of the prefix, which stays in the object."""
     meta = template.get("metadata") or {}
     pod_meta: Obj = {"labels": dict(meta.get("labels") or {}), "annotations": dict(meta.get("annotations") or {})}
+    pod_meta |= {"namespace": namespace, "generateName": prefix}
     if meta.get("finalizers"):
         pod_meta["finalizers"] = list(meta["finalizers"])
-    if namespace:
-        pod_meta["namespace"] = namespace
     if name:
         pod_meta["name"] = name
-    else:
-        pod_meta["generateName"] = prefix
     if reference is not None:
         pod_meta["ownerReferences"] = [reference]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": pod_meta, "spec": deep_copy(template["spec"])}
@@ -127,7 +126,7 @@ def deletion_order(pods: Sequence[Obj], ranks: Mapping[str, int], now: float) ->
         created = pod["metadata"].get("creationTimestamp", "")
         return (
             bool(pod["spec"].get("nodeName")),
-            {"Pending": 0, "Unknown": 1, "Running": 2}.get(phase(pod), 0),
+            _PHASES.get(phase(pod), 0),
             ready,
             deletion_cost(pod),
             -ranks.get(pod["spec"].get("nodeName", ""), 0),
@@ -136,6 +135,26 @@ def deletion_order(pods: Sequence[Obj], ranks: Mapping[str, int], now: float) ->
             -sidecar_restarts,
             _log_age(times.parse_seconds(created), now) if created else -1,
             pod["metadata"].get("uid", ""),
+        )
+
+    return sorted(pods, key=key)
+
+
+def removal_order(pods: Sequence[Obj]) -> list[Obj]:
+    """The pods, the first to be removed first, where neither cost nor node counts: later ready before earlier, and so on."""
+
+    def key(pod: Obj) -> tuple[Any, ...]:
+        since = ready_since(pod)
+        sidecar_restarts, regular_restarts = restarts(pod)
+        created = pod["metadata"].get("creationTimestamp", "")
+        return (
+            bool(pod["spec"].get("nodeName")),
+            _PHASES.get(phase(pod), 0),
+            is_ready(pod),
+            -(since or math.inf) if is_ready(pod) else 0,
+            -regular_restarts,
+            -sidecar_restarts,
+            -times.parse_seconds(created) if created else -math.inf,
         )
 
     return sorted(pods, key=key)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import structlog
 
 from kubelite.client.informers import Informer
-from kubelite.client.workqueue import ShutDown, WorkQueue
+from kubelite.client.workqueue import BASE_DELAY_S, ShutDown, WorkQueue
 from kubelite.controllers.environment import Environment
 from kubelite.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubelite.meta.types import Obj
@@ -51,6 +51,8 @@ class Controller(ABC):
     #: The row's name in the table of controllers, and the component of its events.
     name: ClassVar[str]
     workers: ClassVar[int] = 4
+    #: The first try after a failure comes so soon, each after it twice as late.
+    base_backoff_s: ClassVar[float] = BASE_DELAY_S
     #: No key waits longer than this for its next try.
     max_backoff_s: ClassVar[float] = 120.0
 
@@ -58,7 +60,7 @@ class Controller(ABC):
         self.env = env
         self.client = env.client
         self.events = env.events.named(self.name)
-        self.queue: WorkQueue[str] = WorkQueue(max_delay_s=self.max_backoff_s)
+        self.queue: WorkQueue[str] = WorkQueue(base_delay_s=self.base_backoff_s, max_delay_s=self.max_backoff_s)
         self._needs: list[Informer] = []
         self._sizes: dict[str, int] = {}
 

@@ -68,8 +68,10 @@ class ReplicaSets(Controller):
                     self._expectations.deletion_observed(key, pod["metadata"]["uid"])
                 self.add_paced(key)
         if new is not None and owners.controller_of(new) is None and not pods.is_terminating(new):
-            for key in self._matching(new):
-                self.queue.add(key)
+            before = None if old is None else (old["metadata"].get("labels"), owners.controller_of(old))
+            if before != (new["metadata"].get("labels"), None):
+                for key in self._matching(new):
+                    self.queue.add(key)
 
     def _matching(self, pod: Obj) -> Iterable[str]:
         """The keys of those who may want to adopt an orphan."""
@@ -130,7 +132,7 @@ class ReplicaSets(Controller):
                 self._expectations.creation_observed(key)
             return failure
         if missing < 0:
-            surplus = pods.deletion_order(active, self._ranks(owner, active), self.env.now())[: min(-missing, BURST)]
+            surplus = pods.deletion_order(active, self._ranks(owner), self.env.now())[: min(-missing, BURST)]
             self._expectations.expect_deletions(key, [pod["metadata"]["uid"] for pod in surplus])
             try:
                 for pod in await self._control.delete_all(surplus, owner):
@@ -140,13 +142,13 @@ class ReplicaSets(Controller):
                 return e
         return None
 
-    def _ranks(self, owner: Obj, active: list[Obj]) -> dict[str, int]:
-        """How many pods of this set and of those with the same owner (a Deployment's other sets) each node runs."""
-        related = active
+    def _ranks(self, owner: Obj) -> dict[str, int]:
+        """How many pods of this set and of those with the same owner (a Deployment's other sets) each node runs. A set that
+        nobody owns is alone, and its pods are of one rank.
+        """
         reference = owners.controller_of(owner)
-        if reference is not None:
-            sets = self._sets.by_index(owners.BY_CONTROLLER, reference["uid"])
-            related = [p for other in sets for p in owners.owned(self._pods, other) if pods.is_active(p)]
+        sets = [] if reference is None else self._sets.by_index(owners.BY_CONTROLLER, reference["uid"])
+        related = [p for other in sets for p in owners.owned(self._pods, other) if pods.is_active(p)]
         ranks: dict[str, int] = {}
         for pod in related:
             node = pod["spec"].get("nodeName", "")

@@ -3,6 +3,7 @@
 Source: kubernetes pkg/controller/history and pkg/controller/daemon/update.go, v1.34.
 """
 
+import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -87,10 +88,30 @@ class Revisions:
         try:
             return await self._client.create(RESOURCE, revision)
         except AlreadyExists as e:
+            # One of an earlier owner of this name is as good, whoever it belongs to now: it says the same.
             found = await self._client.get(RESOURCE, name, meta["namespace"])
-            if found.get("data") == data and owners.is_controlled_by(found, owner):
+            if found.get("data") == data:
                 return found
             raise Collision(name) from e
+
+    async def merge(self, owner: Obj, known: Sequence[Obj], owned: Sequence[Obj]) -> list[Obj]:
+        """The revisions without those that say the same as a newer one of the owner's present template, which are deleted; its
+        pods `owned` become pods of the one that stays, so that none is made anew for nothing.
+        """
+        data = data_of(owner)
+        same = oldest_first(r for r in known if r.get("data") == data)
+        if len(same) < 2:
+            return list(known)
+        kept = self.hash_of(same[-1])
+        hashes = {self.hash_of(revision) for revision in same[:-1]}
+        for pod in owned:
+            meta = pod["metadata"]
+            if (meta.get("labels") or {}).get(self._hash_label) in hashes - {kept}:
+                change = {"metadata": {"labels": {self._hash_label: kept}}}
+                await self._client.patch("pods", meta["name"], meta["namespace"], change)
+        for revision in same[:-1]:
+            await self._delete(revision)
+        return [r for r in known if r not in same[:-1]]
 
     def hash_of(self, revision: Obj) -> str:
         """The hash that the revision's pods carry."""
@@ -107,7 +128,9 @@ class Revisions:
             if meta["name"] in used:
                 continue
             surplus -= 1
-            try:
-                await self._client.delete(RESOURCE, meta["name"], meta["namespace"], precondition_uid=meta["uid"])
-            except NotFound:
-                continue
+            await self._delete(revision)
+
+    async def _delete(self, revision: Obj) -> None:
+        meta = revision["metadata"]
+        with contextlib.suppress(NotFound):
+            await self._client.delete(RESOURCE, meta["name"], meta["namespace"], precondition_uid=meta["uid"])

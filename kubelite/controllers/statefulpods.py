@@ -4,7 +4,7 @@ Source: kubernetes pkg/controller/statefulset/stateful_set_utils.go, v1.34.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kubelite.controllers import owners, pods
 from kubelite.meta.copies import deep_copy
@@ -92,18 +92,26 @@ def new_pod(owner: Obj, template: Obj, revision: str, ordinal: int) -> Obj:
     meta = owner["metadata"]
     name = f"{meta['name']}-{ordinal}"
     reference = owners.reference_to(owner, "apps/v1", "StatefulSet")
-    pod = pods.from_template(template, reference, namespace=meta["namespace"], name=name)
+    pod = pods.from_template(template, reference, namespace=meta["namespace"], prefix=pods.name_prefix(meta["name"]), name=name)
     pod["metadata"]["labels"] |= {REVISION_LABEL: revision, NAME_LABEL: name, INDEX_LABEL: str(ordinal)}
     spec = pod["spec"]
     spec["hostname"] = name
     if owner["spec"].get("serviceName"):
         spec["subdomain"] = owner["spec"]["serviceName"]
-    claims = {template["metadata"]["name"]: claim_name(owner, template, ordinal) for template in claim_templates(owner)}
-    if claims:
-        volumes = [v for v in spec.get("volumes") or () if v["name"] not in claims]
-        ours = [{"name": volume, "persistentVolumeClaim": {"claimName": name}} for volume, name in claims.items()]
-        spec["volumes"] = ours + volumes
+    if claims := claims_of(owner, ordinal):
+        spec["volumes"] = _volumes(spec, claims)
     return pod
+
+
+def claims_of(owner: Obj, ordinal: int) -> dict[str, str]:
+    """The names of the claims of one number, by the volumes that they are."""
+    return {template["metadata"]["name"]: claim_name(owner, template, ordinal) for template in claim_templates(owner)}
+
+
+def _volumes(spec: Obj, claims: Mapping[str, str]) -> list[Obj]:
+    """A pod's volumes, the claims first."""
+    ours = [{"name": volume, "persistentVolumeClaim": {"claimName": name}} for volume, name in claims.items()]
+    return ours + [v for v in spec.get("volumes") or () if v["name"] not in claims]
 
 
 def claim_templates(owner: Obj) -> Sequence[Obj]:
@@ -134,32 +142,52 @@ def _names(reference: OwnerReference, api_version: str, kind: str, name: str) ->
     return (reference["apiVersion"], reference["kind"], reference["name"]) == (api_version, kind, name)
 
 
-def claim_owners(owner: Obj, pod: Obj, claim: Obj) -> list[OwnerReference]:
-    """The owner references that the claim of a pod should have by the set's retention policy."""
-    references: list[OwnerReference] = claim["metadata"].get("ownerReferences") or []
-    set_meta, pod_meta = owner["metadata"], pod["metadata"]
-    others = []
-    conflict = False
-    for reference in references:
-        if _names(reference, "apps/v1", "StatefulSet", set_meta["name"]):
-            stale = reference["uid"] != set_meta["uid"]
-        elif _names(reference, "v1", "Pod", pod_meta["name"]):
-            stale = reference["uid"] != pod_meta.get("uid")
-        else:
-            others.append(reference)
-            conflict = conflict or bool(reference.get("controller"))
-            continue
-        if stale:
-            return references  # left to the garbage collector, whose business an owner that is gone is
-    with_set, with_scale = retention_of(owner)
-    if conflict and (with_set or with_scale):
-        return others
-    condemned = not is_in_range(owner, ordinal_of(owner, pod))
-    if with_scale and condemned:
-        return [*others, owners.reference_to(pod, "v1", "Pod")]
-    if with_set and not (with_scale and condemned):
-        return [*others, owners.reference_to(owner, "apps/v1", "StatefulSet")]
-    return others
+def _references(claim: Obj) -> list[OwnerReference]:
+    found: list[OwnerReference] = claim["metadata"].get("ownerReferences") or []
+    return found
+
+
+def _is_ours(reference: OwnerReference, owner: Obj, pod: Obj) -> bool:
+    set_name, pod_name = owner["metadata"]["name"], pod["metadata"]["name"]
+    return _names(reference, "apps/v1", "StatefulSet", set_name) or _names(reference, "v1", "Pod", pod_name)
+
+
+def has_conflict(owner: Obj, pod: Obj, claim: Obj) -> bool:
+    """Somebody else controls the claim, so that the set's retention policy can't count."""
+    return any(retention_of(owner)) and any(r.get("controller") and not _is_ours(r, owner, pod) for r in _references(claim))
+
+
+def claim_owners(owner: Obj, pod: Obj, claim: Obj) -> list[OwnerReference] | None:
+    """The owner references that the claim of a pod should have by the set's retention policy; None where it has them."""
+    ours = [r for r in _references(claim) if _is_ours(r, owner, pod)]
+    uids = {owner["metadata"]["uid"], pod["metadata"].get("uid")}
+    if any(r["uid"] not in uids for r in ours):
+        return None  # left to the garbage collector, whose business an owner that is gone is
+    wanted: list[OwnerReference] = []
+    if not has_conflict(owner, pod, claim):
+        with_set, with_scale = retention_of(owner)
+        condemned = not is_in_range(owner, ordinal_of(owner, pod))
+        if with_scale and condemned:
+            wanted = [owners.reference_to(pod, "v1", "Pod")]
+        elif with_set:
+            wanted = [owners.reference_to(owner, "apps/v1", "StatefulSet")]
+    controlled = [(r["uid"], r.get("controller", False)) for r in ours]
+    if controlled == [(r["uid"], True) for r in wanted]:
+        return None
+    return [r for r in _references(claim) if not _is_ours(r, owner, pod)] + wanted
+
+
+def repaired(owner: Obj, pod: Obj) -> Obj | None:
+    """The pod with the identity and the volumes of its number; None where it has them."""
+    meta, spec = pod["metadata"], pod["spec"]
+    ordinal = ordinal_of(owner, pod)
+    name, labels = f"{owner['metadata']['name']}-{ordinal}", meta.get("labels") or {}
+    mounted = {v["name"]: (v.get("persistentVolumeClaim") or {}).get("claimName") for v in spec.get("volumes") or ()}
+    claims = claims_of(owner, ordinal)
+    if meta["name"] == name == labels.get(NAME_LABEL) and claims.items() <= mounted.items():
+        return None
+    changed = {**meta, "labels": {**labels, NAME_LABEL: name, INDEX_LABEL: str(ordinal)}}
+    return {**pod, "metadata": changed, "spec": {**spec, "volumes": _volumes(spec, claims)} if claims else spec}
 
 
 def is_stale(owner: Obj, pod_name: str, claim: Obj) -> bool:
@@ -169,12 +197,14 @@ def is_stale(owner: Obj, pod_name: str, claim: Obj) -> bool:
     return any(_names(r, "v1", "Pod", pod_name) for r in claim["metadata"].get("ownerReferences") or ())
 
 
-def status_of(owner: Obj, owned: Sequence[Obj], current: str, update: str, collisions: int, now: float) -> Obj:
-    """The status of a set with these pods, `current` and `update` being the names of its revisions."""
+def status_of(owner: Obj, owned: Sequence[Obj], current: str, update: str, collisions: int, now: float, outdated: int = 0) -> Obj:
+    """The status of a set with these pods, `current` and `update` being the names of its revisions. `outdated`: so many pods
+    are being deleted because they are of an old template.
+    """
     staying = [p for p in owned if not pods.is_terminating(p)]
     replicas, ready = len(owned), sum(map(is_running_and_ready, owned))
     updated = sum(revision_of(p) == update for p in staying)
-    of_current = sum(revision_of(p) == current for p in staying)
+    of_current = sum(revision_of(p) == current for p in staying) - outdated
     size = size_of(owner)
     if is_rolling(owner) and updated == ready == replicas == size:
         current, of_current = update, updated
@@ -187,8 +217,4 @@ def status_of(owner: Obj, owned: Sequence[Obj], current: str, update: str, colli
     }
     counts = {"readyReplicas": ready, "currentReplicas": of_current, "updatedReplicas": updated}
     counts["observedGeneration"] = owner["metadata"].get("generation", 0)
-    status |= {key: value for key, value in counts.items() if value}
-    old = owner.get("status") or {}
-    if old.get("conditions"):
-        status["conditions"] = old["conditions"]
-    return status
+    return status | {key: value for key, value in counts.items() if value}

@@ -82,14 +82,15 @@ class StatefulSets(Controller):
             return
         current = next((r for r in others if r["metadata"]["name"] == status.get("currentRevision")), update)
         failure: ApiError | None = None
+        outdated = 0
         if "deletionTimestamp" not in owner["metadata"]:
             try:
-                await self._advance(owner, owned, current, update)
+                outdated = await self._advance(owner, owned, current, update)
             except ApiError as e:
                 failure = e
         names = current["metadata"]["name"], update["metadata"]["name"]
         now = self.env.now()
-        wanted = plan.status_of(owner, owned, *names, collisions, now)
+        wanted = plan.status_of(owner, owned, *names, collisions, now, outdated)
         if wanted != status:
             await self._write_status(owner, wanted)
         if failure is not None:
@@ -101,8 +102,10 @@ class StatefulSets(Controller):
         if min_ready_s and wanted.get("readyReplicas", 0) != wanted["availableReplicas"]:
             self.queue.add_after(key, pods.next_available_in(owned, min_ready_s, now) or min_ready_s)
 
-    async def _advance(self, owner: Obj, owned: Sequence[Obj], current: Obj, update: Obj) -> None:
-        """One step: missing pods, then pods beyond the size, then the rolling update; in order unless the set is parallel."""
+    async def _advance(self, owner: Obj, owned: Sequence[Obj], current: Obj, update: Obj) -> int:
+        """One step: missing pods, then pods beyond the size, then the rolling update; in order unless the set is parallel.
+        Returns how many pods the rolling update deleted.
+        """
         now = self.env.now()
         start, size = plan.start_of(owner), plan.size_of(owner)
         by_ordinal = {plan.ordinal_of(owner, pod): pod for pod in owned}
@@ -125,9 +128,8 @@ class StatefulSets(Controller):
 
         for step, count in ((keep, size), (settle_claims, len(condemned)), (take_away, len(condemned))):
             if not await self._each(owner, step, count):
-                return
-        if plan.is_rolling(owner):
-            await self._roll(owner, replicas, update)
+                return 0
+        return await self._roll(owner, replicas, update) if plan.is_rolling(owner) else 0
 
     async def _each(self, owner: Obj, step: Callable[[int], Awaitable[bool]], count: int) -> bool:
         """Takes the step for each index. In order: until one says that it blocks those after it (False then)."""
@@ -156,15 +158,30 @@ class StatefulSets(Controller):
             return True
         if pods.phase(pod) == "Pending":
             await self._make_claims(owner, ordinal, pod["metadata"]["name"])
+            await self._settle_claims(owner, pod, new=True)
         if not plan.is_parallel(owner) and not plan.is_healthy(owner, pod, self.env.now()):
             return True
-        labels = pod["metadata"].get("labels") or {}
-        if labels.get(plan.NAME_LABEL) != pod["metadata"]["name"]:
-            wanted = {plan.NAME_LABEL: pod["metadata"]["name"], plan.INDEX_LABEL: str(ordinal)}
-            change = {"metadata": {"labels": wanted, "uid": pod["metadata"]["uid"]}}
-            await self.client.patch("pods", pod["metadata"]["name"], pod["metadata"]["namespace"], change)
-        await self._settle_claims(owner, pod)
+        await self._repair(owner, ordinal, pod)
         return False
+
+    async def _repair(self, owner: Obj, ordinal: int, pod: Obj) -> None:
+        """Sets right what a pod that was adopted lacks, and whom its claims belong to. What a pod can't get any more, volumes
+        for one, is told each time that it is tried.
+        """
+        name = pod["metadata"]["name"]
+        try:
+            changed = plan.repaired(owner, pod)
+            if changed is not None and changed["spec"] is not pod["spec"]:
+                await self._make_claims(owner, ordinal, name)
+            settled = await self._settle_claims(owner, pod)
+            if changed is not None:
+                await self.client.update("pods", changed)
+        except ApiError as e:
+            if not isinstance(e, Conflict):
+                self._tell(owner, "update", name, e)
+            raise
+        if changed is not None or settled:
+            self._tell(owner, "update", name)
 
     async def _create(self, owner: Obj, ordinal: int, current: Obj, update: Obj) -> None:
         name = f"{owner['metadata']['name']}-{ordinal}"
@@ -172,7 +189,11 @@ class StatefulSets(Controller):
             claim = self._volume_claims.get(plan.claim_name(owner, template, ordinal), owner["metadata"]["namespace"])
             if claim is not None and plan.is_stale(owner, name, claim):
                 return
-        await self._make_claims(owner, ordinal, name)
+        try:
+            await self._make_claims(owner, ordinal, name)
+        except ApiError as e:
+            self._tell(owner, "create", name, e)
+            raise
         update_name = update["metadata"]["name"]
         revision = current if plan.wants_current(owner, update_name, ordinal) else update
         pod = plan.new_pod(owner, plan.template_of(revision), revision["metadata"]["name"], ordinal)
@@ -186,7 +207,7 @@ class StatefulSets(Controller):
             self._tell(owner, "create", name, e)
             raise
         self._tell(owner, "create", name)
-        await self._settle_claims(owner, created)
+        await self._settle_claims(owner, created, new=True)
 
     async def _make_claims(self, owner: Obj, ordinal: int, pod_name: str) -> None:
         namespace = owner["metadata"]["namespace"]
@@ -195,33 +216,36 @@ class StatefulSets(Controller):
             found = self._volume_claims.get(name, namespace)
             if found is not None:
                 if "deletionTimestamp" in found["metadata"]:
-                    e = Conflict(f"pvc {name} is being deleted")
-                    self._tell(owner, "create", pod_name, e)
-                    raise e
+                    raise Conflict(f"pvc {name} is being deleted")
                 continue
-            about = f"create Claim {name} Pod {pod_name} in StatefulSet {owner['metadata']['name']}"
+            in_set = f"in StatefulSet {owner['metadata']['name']}"
             try:
                 await self.client.create(CLAIMS, plan.new_claim(owner, template, ordinal))
             except AlreadyExists:
                 continue
             except ApiError as e:
-                if not is_namespace_terminating(e):
-                    self.events.event(owner, "Warning", "FailedCreate", f"{about} failed error: {e.message}")
-                raise
-            self.events.event(owner, "Normal", "SuccessfulCreate", f"{about} success")
+                text = f"create Claim {name} for Pod {pod_name} {in_set} failed error: {e.message}"
+                self.events.event(owner, "Warning", "FailedCreate", text)
+                raise ApiError(f"failed to create PVC {name}: {e.message}", reason=e.reason, code=e.code, causes=e.causes) from e
+            self.events.event(owner, "Normal", "SuccessfulCreate", f"create Claim {name} Pod {pod_name} {in_set} success")
 
-    async def _settle_claims(self, owner: Obj, pod: Obj) -> None:
-        """Gives the pod's claims the owners that the set's retention policy wants."""
-        ordinal = plan.ordinal_of(owner, pod)
-        for template in plan.claim_templates(owner):
-            name = plan.claim_name(owner, template, ordinal)
-            claim = self._volume_claims.get(name, pod["metadata"]["namespace"])
-            if claim is None:
-                continue
-            wanted = plan.claim_owners(owner, pod, claim)
-            if wanted != (claim["metadata"].get("ownerReferences") or []):
-                meta = {**claim["metadata"], "ownerReferences": wanted}
-                await self.client.update(CLAIMS, {**claim, "metadata": meta})
+    async def _settle_claims(self, owner: Obj, pod: Obj, *, new: bool = False) -> bool:
+        """Gives the pod's claims the owners that the set's retention policy wants; False where they had them. Of claims that
+        somebody else controls it tells when something changes, or the pod is `new`.
+        """
+        names = plan.claims_of(owner, plan.ordinal_of(owner, pod)).values()
+        claims = [c for name in names if (c := self._volume_claims.get(name, pod["metadata"]["namespace"]))]
+        wanted = [(claim, plan.claim_owners(owner, pod, claim)) for claim in claims]
+        changes = any(references is not None for _, references in wanted)
+        for claim, references in wanted if changes or new else ():
+            meta = claim["metadata"]
+            if plan.has_conflict(owner, pod, claim):
+                text = f"PersistentVolumeClaim {meta['name']} has a conflicting OwnerReference that acts as a manging "
+                text += "controller, the retention policy is ignored for this claim"
+                self.events.event(owner, "Warning", "ConflictingController", text)
+            if references is not None:
+                await self.client.update(CLAIMS, {**claim, "metadata": {**meta, "ownerReferences": references}})
+        return changes
 
     async def _take_away(self, owner: Obj, pod: Obj, first_unhealthy: Obj | None) -> bool:
         if pods.is_terminating(pod):
@@ -231,18 +255,19 @@ class StatefulSets(Controller):
         await self._delete(owner, pod)
         return True
 
-    async def _roll(self, owner: Obj, replicas: Sequence[Obj | None], update: Obj) -> None:
-        """Deletes the pod with the highest number that is of an old template, once all above it are healthy."""
+    async def _roll(self, owner: Obj, replicas: Sequence[Obj | None], update: Obj) -> int:
+        """Deletes the pod with the highest number that is of an old template, once all above it are healthy; says how many."""
         now = self.env.now()
         for index in range(len(replicas) - 1, plan.partition_of(owner) - 1, -1):
             pod = replicas[index]
             if pod is None:
-                return
+                return 0
             if plan.revision_of(pod) != update["metadata"]["name"] and not pods.is_terminating(pod):
                 await self._delete(owner, pod)
-                return
+                return 1
             if not plan.is_healthy(owner, pod, now):
-                return
+                return 0
+        return 0
 
     async def _delete(self, owner: Obj, pod: Obj) -> None:
         meta = pod["metadata"]

@@ -27,6 +27,10 @@ class ScheduleError(ValueError):
     """The text is no schedule, or its time zone is not known."""
 
 
+class UnknownTimeZone(ScheduleError):
+    """There is no time zone of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Bounds:
     """What one of the five fields may say."""
@@ -101,7 +105,7 @@ class Schedule:
     """When something is due. Times are seconds since the epoch."""
 
     def __init__(self, text: str, time_zone: str = "") -> None:
-        """Raises ScheduleError."""
+        """Raises ScheduleError, and of them UnknownTimeZone for the time zone."""
         self._every_s = 0
         self._text = ""
         self._zone: tzinfo = UTC
@@ -109,7 +113,7 @@ class Schedule:
             try:
                 self._zone = ZoneInfo(time_zone)
             except (OSError, ValueError, KeyError) as e:
-                raise ScheduleError(f'unknown time zone "{time_zone}"') from e
+                raise UnknownTimeZone(f"unknown time zone {time_zone}") from e
         if text.startswith("@every "):
             length = text.removeprefix("@every ")
             try:

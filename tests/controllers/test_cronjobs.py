@@ -171,3 +171,38 @@ def test_schedules_are_read_as_cron_reads_them() -> None:
             Schedule(bad)
     with pytest.raises(ScheduleError, match="unknown time zone"):
         Schedule("* * * * *", "Mars/Olympus")
+
+
+async def test_a_new_schedule_does_not_make_up_for_what_it_would_have_started(cluster: Cluster, clock: Any) -> None:
+    (controller,) = cluster.start(CronJobs)
+    await cluster.client.create(RESOURCE, cron(schedule="0 0 1 1 *"))
+
+    async def looked() -> bool:
+        return controller.queue.statistics()["added"] > 0 and controller.queue.idle
+
+    await cluster.until(looked)
+    clock("2026-03-01T10:05:30Z")
+    await cluster.client.patch(RESOURCE, "tick", "default", {"spec": {"schedule": "*/1 * * * *"}})
+
+    async def waits() -> bool:
+        return controller.queue.statistics()["delayed"] > 0 and controller.queue.idle
+
+    await cluster.until(waits)
+    assert not await cluster.list("jobs.batch")
+    clock("2026-03-01T10:06:01Z")
+    await wake(cluster)
+    (made,) = await cluster.until_count("jobs.batch", 1)
+    assert made["metadata"]["annotations"][SCHEDULED] == "2026-03-01T10:06:00Z"
+
+
+async def test_jobs_that_are_not_kept_are_deleted_before_anybody_sees_them_end(cluster: Cluster, clock: Any) -> None:
+    cluster.start(CronJobs)
+    await cluster.client.create(RESOURCE, cron(successfulJobsHistoryLimit=0))
+    clock("2026-03-01T10:01:01Z")
+    await wake(cluster)
+    (made,) = await cluster.until_count("jobs.batch", 1)
+    await end(cluster, made)
+    await cluster.until_count("jobs.batch", 0)
+    await cluster.until_status(RESOURCE, "tick", active=None, lastSuccessfulTime="2026-03-01T10:01:01Z")
+    await cluster.events.flush()
+    assert "SawCompletedJob" not in await cluster.reasons("tick")

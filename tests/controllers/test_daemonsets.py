@@ -167,3 +167,33 @@ def test_an_unavailable_old_pod_is_replaced_at_once() -> None:
     placed = {"n0": [_pod("a", "n0", "old", ready=False)], "n1": [_pod("b", "n1", "old")], "n2": [_pod("c", "n2", "old")]}
     plan = daemonplan.rolling_update(_owner(maxUnavailable=1), nodes, placed, "new", 0.0)
     assert [p["metadata"]["name"] for p in plan.delete] == ["a"]
+
+
+async def test_revisions_that_say_the_same_become_one_and_no_pod_is_made_anew(cluster: Cluster) -> None:
+    await node(cluster, "n1")
+    cluster.start(DaemonSets)
+    owner = await cluster.client.create(RESOURCE, workload("DaemonSet"))
+    (pod,) = await cluster.until_count("pods", 1)
+    (first,) = await cluster.list("controllerrevisions.apps")
+    meta = {
+        "name": "web-older",
+        "namespace": "default",
+        "labels": {**first["metadata"]["labels"], daemonplan.HASH_LABEL: "older"},
+    }
+    meta["ownerReferences"] = first["metadata"]["ownerReferences"]
+    await cluster.client.patch(
+        "pods", pod["metadata"]["name"], "default", {"metadata": {"labels": {daemonplan.HASH_LABEL: "older"}}}
+    )
+    await cluster.client.create("controllerrevisions.apps", {**first, "metadata": meta, "revision": 0})
+    await cluster.until_gone("controllerrevisions.apps", "web-older")
+    (kept,) = await cluster.list("pods")
+    assert kept["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert kept["metadata"]["labels"][daemonplan.HASH_LABEL] == first["metadata"]["labels"][daemonplan.HASH_LABEL]
+    assert owner["metadata"]["uid"] == kept["metadata"]["ownerReferences"][0]["uid"]
+
+
+def test_a_template_gives_a_daemon_no_time_to_leave() -> None:
+    short = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+    found = daemonplan.tolerations_of({"tolerations": [short]})
+    assert found[0] == {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}
+    assert len(found) == len(daemonplan.TOLERATIONS)

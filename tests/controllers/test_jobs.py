@@ -1,7 +1,8 @@
 from typing import Any
 
-from kubelite.controllers import jobplan
+from kubelite.controllers import jobcounting, jobplan
 from kubelite.controllers.garbage import GarbageCollector
+from kubelite.controllers.jobcounting import UNCOUNTED_LIMIT, Sync
 from kubelite.controllers.jobs import Jobs
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, pod_template
@@ -214,3 +215,54 @@ def test_indexes_are_written_as_ranges_of_three_and_more() -> None:
     assert jobplan.parse_indexes("0-2,5,7,8", 8) == {0, 1, 2, 5, 7}
     assert jobplan.parse_indexes("", 8) == set()
     assert jobplan.format_indexes(()) == ""
+
+
+def _ended(name: str, index: int, failures: int = 0, at: str = "2026-01-01T00:00:10Z", phase: str = "Failed") -> Obj:
+    annotations = {jobplan.INDEX: str(index), jobplan.FAILURES: str(failures)}
+    meta = {"name": name, "uid": name, "annotations": annotations, "finalizers": [jobplan.FINALIZER], "creationTimestamp": at}
+    terminated = {"exitCode": phase == "Failed", "finishedAt": at}
+    return {
+        "metadata": meta,
+        "spec": {},
+        "status": {"phase": phase, "containerStatuses": [{"state": {"terminated": terminated}}]},
+    }
+
+
+def test_of_an_index_the_pod_with_the_most_failures_stands_for_it() -> None:
+    per_index = job(completionMode="Indexed", completions=3, backoffLimitPerIndex=5)
+    pods = [_ended("a", 1), _ended("b", 1, 1, "2026-01-01T00:00:20Z"), _ended("c", 2), _ended("d", 2, 1, "2025-01-01T00:00:00Z")]
+    found = jobplan.last_failures(per_index, pods, 1800000000.0)
+    assert {index: pod["metadata"]["name"] for index, pod in found.items()} == {1: "b", 2: "c"}
+
+
+async def test_a_status_has_room_for_so_many_notes_and_the_job_does_not_end_before_all_are_counted() -> None:
+    many = [_ended(f"p{number}", number, phase="Succeeded") for number in range(UNCOUNTED_LIMIT + 1)]
+    sync = Sync("default/sum", job(completions=len(many)), many, [], 0.0, {})
+    sync.ending = jobplan.condition_of("SuccessCriteriaMet", "CompletionsReached", "", 0.0)
+    good: list[str] = []
+    released, complete = jobcounting.noted(sync, {p["metadata"]["uid"]: p for p in many}, good, [])
+    assert len(released) == len(good) == UNCOUNTED_LIMIT
+    assert not complete
+
+
+async def test_the_finalizer_of_somebody_elses_pod_stays(cluster: Cluster) -> None:
+    cluster.start(Jobs)
+    owner = await cluster.client.create("configmaps", {"metadata": {"name": "owner", "namespace": "default"}})
+    meta = {"name": "theirs", "namespace": "default", "finalizers": [jobplan.FINALIZER]}
+    reference = {
+        "apiVersion": "example.com/v1",
+        "kind": "Batch",
+        "name": "b",
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+    theirs = {"metadata": {**meta, "ownerReferences": [reference]}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    await cluster.client.create("pods", theirs)
+    nobodys = {"metadata": {**meta, "name": "nobodys"}, "spec": theirs["spec"]}
+    await cluster.client.create("pods", nobodys)
+
+    async def freed() -> bool:
+        return not (await cluster.client.get("pods", "nobodys", "default"))["metadata"].get("finalizers")
+
+    await cluster.until(freed)
+    assert (await cluster.client.get("pods", "theirs", "default"))["metadata"]["finalizers"] == [jobplan.FINALIZER]

@@ -147,3 +147,25 @@ async def test_an_owner_of_many_pods_waits_for_more_changes_before_it_is_looked_
     sets.set_size("default/web", 3)
     sets.add_paced("default/web")
     assert len(sets.queue) == 1
+
+
+async def test_a_set_that_nobody_owns_does_not_care_which_nodes_have_two_of_its_pods(cluster: Cluster) -> None:
+    cluster.start(ReplicaSets)
+    await cluster.client.create("replicasets.apps", workload("ReplicaSet", replicas=3))
+    found = await cluster.until_count("pods", 3)
+    for pod, node, since in zip(found, ("n1", "n1", "n2"), ("2024-01-01", "2024-01-01", "2025-10-01"), strict=True):
+        await cluster.bind(pod, node)
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": f"{since}T00:00:00Z"}
+        await cluster.set_pod(pod, conditions=[ready])
+    await cluster.until_status("replicasets.apps", "web", readyReplicas=3)
+    await cluster.client.patch("replicasets.apps", "web", "default", {"spec": {"replicas": 2}})
+
+    async def going() -> list[str]:
+        return [p["spec"]["nodeName"] for p in await cluster.list("pods") if pods.is_terminating(p)]
+
+    assert await cluster.until(going) == ["n2"]
+
+
+def test_of_a_jobs_pods_those_go_first_that_became_ready_last() -> None:
+    listed = [_pod("old", ready="2026-01-01T10:00:00Z"), _pod("young", ready="2026-01-01T10:00:01Z"), _pod("not-ready")]
+    assert [p["metadata"]["name"] for p in pods.removal_order(listed)] == ["not-ready", "young", "old"]
