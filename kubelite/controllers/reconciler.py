@@ -48,8 +48,10 @@ def split_key(key: str) -> tuple[str, str]:
 class Controller(ABC):
     """A controller of keys. Subclasses subscribe in `__init__`; `run` ends only when cancelled."""
 
-    #: The row's name in the table of controllers, and the component of its events.
+    #: The row's name in the table of controllers.
     name: ClassVar[str]
+    #: The component of its events, where it is not the name.
+    component: ClassVar[str] = ""
     workers: ClassVar[int] = 4
     #: The first try after a failure comes so soon, each after it twice as late.
     base_backoff_s: ClassVar[float] = BASE_DELAY_S
@@ -59,7 +61,7 @@ class Controller(ABC):
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.client = env.client
-        self.events = env.events.named(self.name)
+        self.events = env.events.named(self.component or self.name)
         self.queue: WorkQueue[str] = WorkQueue(base_delay_s=self.base_backoff_s, max_delay_s=self.max_backoff_s)
         self._needs: list[Informer] = []
         self._sizes: dict[str, int] = {}

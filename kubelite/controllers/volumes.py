@@ -82,6 +82,7 @@ class VolumeBinder(Controller):
     """Binds claims to volumes and keeps the phases of both. Keys are `claim:namespace/name` and `volume:name`."""
 
     name: ClassVar[str] = "persistentvolume-binder"
+    component: ClassVar[str] = "persistentvolume-controller"
     workers: ClassVar[int] = 1  # two claims must not take one volume
 
     def __init__(self, env: Environment) -> None:

@@ -1,4 +1,5 @@
-"""What differs between two answers, and which differences are accepted, with the reason for each (`accepted.yaml`)."""
+"""What differs between two answers, and which differences are accepted, with the reason for each (`accepted.yaml`; of what
+controllers do `controlled.yaml`)."""
 
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ class Accepted:
 
 
 @cache
-def accepted() -> list[Accepted]:
-    rows = yaml.safe_load(Path(__file__).with_name("accepted.yaml").read_text()) or []
+def accepted(of: str = "accepted") -> list[Accepted]:
+    rows = yaml.safe_load(Path(__file__).with_name(f"{of}.yaml").read_text()) or []
     return [Accepted(row["cases"].replace("[", "[[]"), tuple(row.get("at") or ()), row["why"]) for row in rows]
 
 

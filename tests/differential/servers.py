@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import ssl
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -102,3 +103,41 @@ def kubelite(directory: Path) -> Iterator[Server]:
             yield server
         finally:
             server.close()
+
+
+@contextlib.contextmanager
+def controlled(directory: Path, manager: str = "") -> Iterator[Path]:
+    """The kubeconfig of an API server with kubelite's controllers, or with the real controller manager's, `manager` its file."""
+    from kubelite.testing import cluster
+
+    disabled = frozenset(("scheduler", "controllers") if manager else ("scheduler",))
+    with cluster.running(directory, part="server", disable=disabled) as made, contextlib.ExitStack() as stack:
+        if manager:
+            stack.enter_context(_controller_manager(manager, made.kubeconfig, directory))
+        yield made.kubeconfig
+
+
+@contextlib.contextmanager
+def _controller_manager(file: str, kubeconfig: Path, directory: Path) -> Iterator[None]:
+    pki = directory / "pki"
+    words = [
+        file,
+        f"--kubeconfig={kubeconfig}",
+        "--leader-elect=false",
+        f"--service-account-private-key-file={pki / 'service-account.key'}",
+        f"--root-ca-file={pki / 'ca.crt'}",
+        f"--cluster-signing-cert-file={pki / 'ca.crt'}",
+        f"--cluster-signing-key-file={pki / 'ca.key'}",
+        "--use-service-account-credentials=true",
+        "--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
+        "--allocate-node-cidrs=true",
+        "--cluster-cidr=10.244.0.0/16",
+        "--kube-api-qps=2000",
+        "--kube-api-burst=2000",
+        "--secure-port=0",
+    ]
+    with (directory / "controller-manager.log").open("w") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
