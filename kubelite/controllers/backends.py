@@ -1,12 +1,12 @@
-"""Which pods stand behind a service, under which ports. Pure; what Endpoints and EndpointSlices have in common.
+"""Which pods stand behind a service, under which ports. What Endpoints and EndpointSlices have in common.
 
-Source: kubernetes pkg/controller/util/endpoint and staging endpointslice/utils.go, v1.34.
+Source: kubernetes pkg/api/v1/endpoints and staging endpointslice/utils.go and util, v1.34.
 """
 
-import ipaddress
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from kubelite.client.informers import Informer
 from kubelite.controllers import conditions, pods
@@ -100,14 +100,54 @@ def selected(service: Obj, all_pods: Informer) -> list[Obj]:
     return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
 
-def trigger_time(service: Obj, backends: Iterable[Obj]) -> str:
-    """When the newest of the changes happened that the endpoints show: the service's creation, or a pod's readiness."""
-    newest = str(service["metadata"].get("creationTimestamp", ""))
-    for pod in backends:
-        ready = conditions.find(pod["status"].get("conditions"), "Ready")
-        if ready is not None:
-            newest = max(newest, ready.get("lastTransitionTime") or "")
-    return newest
+class TriggerTimes:
+    """When what the endpoints of each service show began to change, for whoever measures how long a change takes."""
+
+    def __init__(self) -> None:
+        #: key -> (the service's creation, by pod when it became ready or not).
+        self._seen: dict[str, tuple[str, dict[str, str]]] = {}
+
+    def changed(self, key: str, service: Obj, selected: Iterable[Obj]) -> str:
+        """The earliest of the changes since the last call, of a new service its creation; empty where nothing changed."""
+        created = str(service["metadata"]["creationTimestamp"])
+        ready = {p["metadata"]["name"]: conditions.find(p.get("status", {}).get("conditions"), "Ready") for p in selected}
+        turned = {name: condition.get("lastTransitionTime") or "" for name, condition in ready.items() if condition}
+        known = self._seen.get(key)
+        self._seen[key] = created, turned
+        if known is None:
+            return created
+        newer = [at for name, at in turned.items() if at > known[1].get(name, "")]
+        return min([*newer, created] if created > known[0] else newer, default="")
+
+    def forget(self, key: str) -> None:
+        """The service is gone."""
+        self._seen.pop(key, None)
+
+
+def repacked(subsets: Iterable[Obj]) -> list[Obj]:
+    """The subsets of an Endpoints in the form that it has: ports that the same addresses offer stand in one."""
+    addresses: dict[tuple[str, str], Obj] = {}
+    by_port: dict[str, dict[tuple[str, str], bool]] = {}
+    for subset in subsets:
+        for port in [orjson.dumps(p, option=orjson.OPT_SORT_KEYS).decode() for p in subset.get("ports") or ()] or [""]:
+            offered = by_port.setdefault(port, {})
+            for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+                for address in subset.get(field) or ():
+                    key = address["ip"], (address.get("targetRef") or {}).get("uid", "")
+                    addresses.setdefault(key, address)
+                    offered[key] = ready and offered.get(key, True)
+    groups: dict[tuple[tuple[tuple[str, str], bool], ...], list[str]] = {}
+    for port, offered in by_port.items():
+        groups.setdefault(tuple(sorted(offered.items())), []).extend([port] if port else [])
+    made = []
+    for offers, ports_ in groups.items():
+        subset = {
+            "addresses": [addresses[key] for key, ready in offers if ready],
+            "notReadyAddresses": [addresses[key] for key, ready in offers if not ready],
+            "ports": [orjson.loads(port) for port in sorted(ports_)],
+        }
+        made.append({name: listed for name, listed in subset.items() if listed})
+    return sorted(made, key=orjson.dumps)
 
 
 def follow_pods(all_pods: Informer, services: Informer, add: Callable[[str], None]) -> None:
@@ -140,10 +180,3 @@ def _relevant(pod: Obj) -> tuple[Any, ...]:
         spec.get("hostname"),
         spec.get("subdomain"),
     )
-
-
-@lru_cache(maxsize=16384)
-def sort_key(ip: str) -> tuple[int, int]:
-    """Addresses in numeric order, IPv4 first."""
-    parsed = ipaddress.ip_address(ip)
-    return parsed.version, int(parsed)

@@ -1,161 +1,137 @@
 """Endpoints: the older form of what stands behind a service, one object for each service with a selector.
 
-Source: kubernetes pkg/controller/endpoint and pkg/api/v1/endpoints, v1.34.
+Source: kubernetes pkg/controller/endpoint, v1.34.
 """
 
+import contextlib
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
-
-import orjson
+from typing import ClassVar
 
 from kubelite.controllers import backends, pods
 from kubelite.controllers.environment import Environment
-from kubelite.controllers.reconciler import Controller, is_namespace_terminating, split_key
+from kubelite.controllers.reconciler import Controller, is_namespace_terminating, key_of, split_key
 from kubelite.meta.errors import ApiError, NotFound
 from kubelite.meta.types import Obj
 
 LIMIT = 1000
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
+#: Endpoints that are a lock of components of old.
+LEADER = "control-plane.alpha.kubernetes.io/leader"
 
 
 class EndpointsController(Controller):
-    """Writes the Endpoints of services."""
+    """Writes the Endpoints of services, and deletes those of services that are gone, whoever wrote them."""
 
     name: ClassVar[str] = "endpoint-controller"
     workers: ClassVar[int] = 5
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
+        self._triggers = backends.TriggerTimes()
         self._services = self.informer("services")
         self._pods = self.informer("pods")
         self._endpoints = self.informer("endpoints")
         self.follow(self._services)
-        self.follow(self._endpoints)
+        self._endpoints.subscribe(self._endpoints_changed)
         backends.follow_pods(self._pods, self._services, self.add_paced)
+
+    def _endpoints_changed(self, old: Obj | None, new: Obj | None) -> None:
+        """Endpoints may come before their service; but those of before a start, whose service is gone, are left over."""
+        found = new or old
+        assert found is not None
+        meta = found["metadata"]
+        left_over = not self._endpoints.synced.is_set() and LEADER not in (meta.get("annotations") or {})
+        if new is None or left_over or self._services.get(meta["name"], meta["namespace"]) is not None:
+            self.queue.add(key_of(found))
 
     async def reconcile(self, key: str) -> None:
         namespace, name = split_key(key)
         service = self._services.get(name, namespace)
-        found = self._endpoints.get(name, namespace)
         if service is None:
             self.set_size(key, 0)
-            # Only what this controller made: Endpoints may be anybody's.
-            if found is not None and _is_ours(found):
-                await self._delete(found)
+            self._triggers.forget(key)
+            with contextlib.suppress(NotFound):
+                await self.client.delete("endpoints", name, namespace)
             return
         if not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
             return
         selected = backends.selected(service, self._pods)
         self.set_size(key, len(selected))
-        wanted = endpoints_of(service, selected)
-        if found is not None and _same(found, wanted):
+        changed = self._triggers.changed(key, service, selected)
+        await self._write(service, self._endpoints.get(name, namespace), subsets_of(service, selected), changed)
+
+    async def _write(self, service: Obj, found: Obj | None, subsets: list[Obj], changed: str) -> None:
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+        kept, truncated = fitted(subsets)
+        labels = _labels(service)
+        new: Obj = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": name, "namespace": namespace}}
+        meta = (found or new)["metadata"]
+        annotations = dict(meta.get("annotations") or {})
+        told = (OVER_CAPACITY in annotations) == truncated
+        if found is not None and told and (meta.get("labels") or {}) == labels and (found.get("subsets") or []) == kept:
             return
+        for key, value in ((backends.LAST_CHANGE, changed), (OVER_CAPACITY, "truncated" if truncated else "")):
+            annotations.pop(key, None)
+            if value:
+                annotations[key] = value
+        wanted = {**(found or new), "metadata": {**meta, "labels": labels, "annotations": annotations}, "subsets": kept}
         try:
-            if found is None:
-                await self.client.create("endpoints", wanted)
-            else:
-                old = found["metadata"]
-                annotations = {k: v for k, v in (old.get("annotations") or {}).items() if k != OVER_CAPACITY}
-                meta = {**old, "labels": wanted["metadata"]["labels"]}
-                meta["annotations"] = {**annotations, **wanted["metadata"]["annotations"]}
-                await self.client.update("endpoints", {**found, "metadata": meta, "subsets": wanted["subsets"]})
+            await (self.client.create("endpoints", wanted) if found is None else self.client.update("endpoints", wanted))
         except ApiError as e:
-            if is_namespace_terminating(e):
+            if found is None and is_namespace_terminating(e):
                 return
-            verb = "create" if found is None else "update"
-            about = {"kind": "Endpoints", "apiVersion": "v1", "namespace": namespace, "name": name}
             if e.code not in (404, 409):
-                text = f"Failed to {verb} endpoint {key}: {e.message}"
-                self.events.event(found or about, "Warning", f"FailedTo{verb.title()}Endpoint", text)
+                verb = "create" if found is None else "update"
+                text = f"Failed to create endpoint for service {namespace}/{name}: {e.message}"
+                text = text if found is None else f"Failed to update endpoint {namespace}/{name}: {e.message}"
+                self.events.event(wanted, "Warning", f"FailedTo{verb.title()}Endpoint", text)
             raise
 
-    async def _delete(self, found: Obj) -> None:
-        meta = found["metadata"]
-        try:
-            await self.client.delete("endpoints", meta["name"], meta["namespace"], precondition_uid=meta["uid"])
-        except NotFound:
-            return
+
+def _labels(service: Obj) -> dict[str, str]:
+    labels = {k: v for k, v in (service["metadata"].get("labels") or {}).items() if k != backends.HEADLESS_LABEL}
+    if backends.is_headless(service):
+        labels[backends.HEADLESS_LABEL] = ""
+    return {**labels, MANAGED_BY: "endpoint-controller"}
 
 
-def _is_ours(endpoints: Obj) -> bool:
-    return bool((endpoints["metadata"].get("labels") or {}).get(MANAGED_BY) == "endpoint-controller")
-
-
-def _same(found: Obj, wanted: Obj) -> bool:
-    old, new = found["metadata"], wanted["metadata"]
-    if (found.get("subsets") or []) != wanted["subsets"] or (old.get("labels") or {}) != new["labels"]:
-        return False
-    return (OVER_CAPACITY in (old.get("annotations") or {})) == (OVER_CAPACITY in new["annotations"])
-
-
-def endpoints_of(service: Obj, selected: Sequence[Obj]) -> Obj:
-    """The Endpoints object of a service with these pods."""
+def subsets_of(service: Obj, selected: Sequence[Obj]) -> list[Obj]:
+    """The subsets of a service with these pods."""
     unready_too = backends.publishes_unready(service)
-    usable = [pod for pod in selected if backends.has_backends(pod, terminating=unready_too)]
     family = backends.families(service)[0]
-    # ports as JSON -> (ports, ready addresses, other addresses): pods that name their ports alike share a subset.
-    subsets: dict[bytes, tuple[list[Obj], list[Obj], list[Obj]]] = {}
-    headless = backends.is_headless(service)
-    for pod in usable:
-        ips = backends.addresses(pod, family)
-        port_list = [{k: v for k, v in port.items() if v != ""} for port in backends.ports(service, pod)]
-        if not ips or (not port_list and not headless) or (not port_list and service["spec"].get("ports")):
+    single = []
+    for pod in selected:
+        ips = backends.addresses(pod, family) if backends.has_backends(pod, terminating=unready_too) else []
+        if not ips:
             continue
         address: Obj = {"ip": ips[0], "targetRef": backends.pod_reference(pod)}
         if pod["spec"].get("nodeName"):
             address["nodeName"] = pod["spec"]["nodeName"]
         if name := backends.hostname(service, pod):
             address["hostname"] = name
-        port_list.sort(key=lambda port: (port.get("name", ""), port["protocol"], port["port"]))
-        _, ready, other = subsets.setdefault(orjson.dumps(port_list), (port_list, [], []))
-        (ready if unready_too or pods.is_ready(pod) else other).append(address)
-    annotations = {backends.LAST_CHANGE: backends.trigger_time(service, usable)}
-    ordered = [subsets[key] for key in sorted(subsets)]
-    count = sum(len(ready) + len(other) for _, ready, other in ordered)
-    if count > LIMIT:
-        annotations[OVER_CAPACITY] = "truncated"
-        ordered = _truncated(ordered)
-    labels = dict(service["metadata"].get("labels") or {})
-    labels.pop(backends.HEADLESS_LABEL, None)
-    labels[MANAGED_BY] = "endpoint-controller"
-    if headless:
-        labels[backends.HEADLESS_LABEL] = ""
-    meta = service["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "labels": labels, "annotations": annotations},
-        "subsets": [_subset(*parts) for parts in ordered],
-    }
+        field = "addresses" if unready_too or pods.is_ready(pod) else "notReadyAddresses"
+        ports = [{k: v for k, v in port.items() if v != ""} for port in backends.ports(service, pod)]
+        single += [{field: [address], "ports": [port]} for port in ports]
+        if not service["spec"].get("ports") and backends.is_headless(service):
+            single.append({field: [address]})
+    return backends.repacked(single)
 
 
-def _subset(port_list: list[Obj], ready: list[Obj], other: list[Obj]) -> Obj:
-    subset: Obj = {}
-    if ready:
-        subset["addresses"] = sorted(ready, key=_by_address)
-    if other:
-        subset["notReadyAddresses"] = sorted(other, key=_by_address)
-    if port_list:
-        subset["ports"] = port_list
-    return subset
-
-
-def _by_address(address: Obj) -> Any:
-    return backends.sort_key(address["ip"])
-
-
-def _truncated(subsets: list[tuple[list[Obj], list[Obj], list[Obj]]]) -> list[tuple[list[Obj], list[Obj], list[Obj]]]:
-    """No more than the limit: ready addresses are kept before others."""
-    result = []
-    left = LIMIT
-    ready_left = LIMIT
-    kept_ready = []
-    for _, ready, _ in subsets:
-        kept_ready.append(ready[:ready_left])
-        ready_left -= len(kept_ready[-1])
-    left = ready_left
-    for (port_list, _, other), ready in zip(subsets, kept_ready, strict=True):
-        result.append((port_list, ready, other[:left]))
-        left -= len(result[-1][2])
-    return [parts for parts in result if parts[1] or parts[2]]
+def fitted(subsets: list[Obj]) -> tuple[list[Obj], bool]:
+    """The subsets with no more addresses than the limit, the ready ones first and each subset its share; whether any were cut."""
+    ready, other = (sum(len(s.get(field) or ()) for s in subsets) for field in ("addresses", "notReadyAddresses"))
+    if ready + other <= LIMIT:
+        return subsets, False
+    field, total, most = ("addresses", ready, LIMIT) if ready > LIMIT else ("notReadyAddresses", other, LIMIT - ready)
+    room, made = most, []
+    for subset in subsets:
+        listed = subset.get(field) or []
+        share = listed[: min(math.ceil(len(listed) / total * most), room)]
+        room -= len(share)
+        cut = {**subset, field: share}
+        if ready > LIMIT:
+            cut.pop("notReadyAddresses", None)
+        made.append({name: value for name, value in cut.items() if value})
+    return made, True

@@ -3,34 +3,33 @@
 Source: kubernetes pkg/controller/endpointslicemirroring, v1.34.
 """
 
-from collections.abc import Iterable
+import contextlib
+import ipaddress
 from typing import ClassVar
 
+import orjson
+
 from kubelite.controllers import backends, owners
-from kubelite.controllers.endpointslices import (
-    BY_SERVICE,
-    MANAGER_LABEL,
-    RESOURCE,
-    SERVICE_LABEL,
-    managed_by,
-    service_key_of,
-    slice_prefix,
-)
+from kubelite.controllers.endpoints import LEADER
 from kubelite.controllers.environment import Environment
 from kubelite.controllers.reconciler import Controller, is_namespace_terminating, split_key
+from kubelite.controllers.sliceplan import BY_SERVICE, MANAGER_LABEL, RESOURCE, SERVICE_LABEL, Part, managed_by, service_key_of
 from kubelite.meta.errors import ApiError, NotFound
 from kubelite.meta.types import Obj
 
 MANAGER = "endpointslicemirroring-controller.k8s.io"
-LEADER = "control-plane.alpha.kubernetes.io/leader"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 PER_SUBSET = 1000
+
+#: (family, its ports as JSON): what one slice holds.
+_Key = tuple[str, bytes]
 
 
 class EndpointSliceMirroring(Controller):
     """Keeps a copy of foreign Endpoints as slices."""
 
     name: ClassVar[str] = "endpointslice-mirroring-controller"
+    component: ClassVar[str] = "endpoint-slice-mirroring-controller"
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
@@ -47,44 +46,59 @@ class EndpointSliceMirroring(Controller):
         endpoints = self._endpoints.get(name, namespace)
         service = self._services.get(name, namespace)
         existing = [s for s in self._slices.by_index(BY_SERVICE, key) if managed_by(s) == MANAGER]
-        wanted: list[Obj] = []
+        wanted: dict[_Key, Obj] = {}
         if endpoints is not None and service is not None and is_mirrored(endpoints, service):
-            wanted = slices_of(endpoints)
+            wanted, left_out = slices_of(endpoints)
+            if left_out:
+                text = f"A max of {PER_SUBSET} addresses can be mirrored to EndpointSlices per Endpoints subset. "
+                text += f"{left_out} addresses were skipped"
+                self.events.event(endpoints, "Warning", "TooManyAddressesToMirror", text)
         try:
-            await self._write(existing, wanted)
+            for part in plan_of(wanted, existing):
+                await self._write(part)
         except ApiError as e:
             if not is_namespace_terminating(e):
                 raise
 
-    async def _write(self, existing: list[Obj], wanted: list[Obj]) -> None:
-        """Reuses slices of the same family and ports, in any order; writes only what differs."""
-        left = list(existing)
-        for new in wanted:
-            old = next((s for s in left if _key(s) == _key(new)), None)
-            if old is None:
-                await self.client.create(RESOURCE, new)
-                continue
-            left.remove(old)
-            meta = {**old["metadata"], "labels": new["metadata"]["labels"]}
-            meta["annotations"] = new["metadata"]["annotations"]
-            changed = {**old, "metadata": meta, "endpoints": new["endpoints"]}
-            if changed != old and not (_meta_same(old, new) and (old.get("endpoints") or []) == new["endpoints"]):
-                await self.client.update(RESOURCE, changed)
-        for old in left:
-            meta = old["metadata"]
-            try:
+    async def _write(self, part: Part) -> None:
+        part.reuse()
+        for each in part.create:
+            await self.client.create(RESOURCE, each)
+        for each in part.update:
+            await self.client.update(RESOURCE, each)
+        for each in part.delete:
+            meta = each["metadata"]
+            with contextlib.suppress(NotFound):
                 await self.client.delete(RESOURCE, meta["name"], meta["namespace"], precondition_uid=meta["uid"])
-            except NotFound:
-                continue
 
 
-def _key(slice_: Obj) -> tuple[str, str]:
-    ports = sorted((p.get("name", ""), p.get("protocol", "TCP"), str(p.get("port"))) for p in slice_.get("ports") or ())
-    return slice_["addressType"], str(ports)
+def _key(slice_: Obj) -> _Key:
+    ports = [{"name": "", "protocol": "TCP", **port} for port in slice_.get("ports") or ()]
+    return slice_["addressType"], orjson.dumps(sorted(ports, key=orjson.dumps), option=orjson.OPT_SORT_KEYS)
 
 
-def _meta_same(old: Obj, new: Obj) -> bool:
-    return all((old["metadata"].get(key) or {}) == (new["metadata"].get(key) or {}) for key in ("labels", "annotations"))
+def plan_of(wanted: dict[_Key, Obj], existing: list[Obj]) -> list[Part]:
+    """What to write of each family so that there is one slice of each key, reusing slices; only what differs."""
+    parts = {family: Part(family) for family in [key[0] for key in wanted] + [s["addressType"] for s in existing]}
+    left = dict(wanted)
+    for old in existing:
+        part, new = parts[old["addressType"]], left.pop(_key(old), None)
+        if new is None:
+            part.delete.append(old)
+        elif not _is_same(old, new):
+            meta = {**new["metadata"], **{key: old["metadata"][key] for key in ("name", "uid", "resourceVersion")}}
+            part.update.append({**new, "metadata": meta})
+    for (family, _), new in left.items():
+        parts[family].create.append(new)
+    return list(parts.values())
+
+
+def _is_same(old: Obj, new: Obj) -> bool:
+    names = ("labels", "annotations", "ownerReferences")
+    if any((old["metadata"].get(name) or {}) != (new["metadata"].get(name) or {}) for name in names):
+        return False
+    ordered = (sorted(orjson.dumps(e, option=orjson.OPT_SORT_KEYS) for e in s.get("endpoints") or ()) for s in (old, new))
+    return next(ordered) == next(ordered)
 
 
 def is_mirrored(endpoints: Obj, service: Obj) -> bool:
@@ -95,43 +109,40 @@ def is_mirrored(endpoints: Obj, service: Obj) -> bool:
     return not service["spec"].get("selector")
 
 
-def _endpoints_of(addresses: Iterable[Obj], family: str, ready: bool) -> list[Obj]:
-    found = []
-    for address in addresses:
-        if backends.family_of(address["ip"]) == family:
-            endpoint: Obj = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
-            endpoint |= {key: address[key] for key in ("hostname", "nodeName", "targetRef") if address.get(key)}
-            found.append(endpoint)
-    return found
-
-
-def slices_of(endpoints: Obj) -> list[Obj]:
-    """The slices that say what the Endpoints say."""
-    meta = endpoints["metadata"]
-    labels = {k: v for k, v in (meta.get("labels") or {}).items() if k not in (SERVICE_LABEL, MANAGER_LABEL)}
-    labels |= {SERVICE_LABEL: meta["name"], MANAGER_LABEL: MANAGER}
-    annotations = {k: v for k, v in (meta.get("annotations") or {}).items() if k != LAST_APPLIED}
-    made = []
-    for subset in endpoints.get("subsets") or ():
+def slices_of(endpoints: Obj) -> tuple[dict[_Key, Obj], int]:
+    """The slices that say what the Endpoints say, and how many addresses are too many for them."""
+    made: dict[_Key, Obj] = {}
+    left_out = 0
+    for subset in backends.repacked(endpoints.get("subsets") or ()):
         ports = [{"name": "", "protocol": "TCP", **port} for port in subset.get("ports") or ()]
-        for family in ("IPv4", "IPv6"):
-            ready = _endpoints_of((subset.get("addresses") or ())[:PER_SUBSET], family, True)
-            other = _endpoints_of((subset.get("notReadyAddresses") or ())[:PER_SUBSET], family, False)
-            if ready or other:
-                made.append(
-                    {
-                        "apiVersion": "discovery.k8s.io/v1",
-                        "kind": "EndpointSlice",
-                        "metadata": {
-                            "generateName": slice_prefix(meta["name"]),
-                            "namespace": meta["namespace"],
-                            "labels": labels,
-                            "annotations": annotations,
-                            "ownerReferences": [owners.reference_to(endpoints, "v1", "Endpoints")],
-                        },
-                        "addressType": family,
-                        "endpoints": ready + other,
-                        "ports": ports,
-                    }
-                )
-    return made
+        listed = [(address, True) for address in subset.get("addresses") or ()]
+        listed += [(address, False) for address in subset.get("notReadyAddresses") or ()]
+        left_out += max(len(listed) - PER_SUBSET, 0)
+        for address, ready in listed[:PER_SUBSET]:
+            ip = str(ipaddress.ip_address(address["ip"]))
+            endpoint: Obj = {"addresses": [ip], "conditions": {"ready": ready}}
+            endpoint |= {key: address[key] for key in ("hostname", "nodeName", "targetRef") if address.get(key)}
+            new = _new(endpoints, backends.family_of(ip), ports)
+            found = made.setdefault(_key(new), new)["endpoints"]
+            if len(found) < PER_SUBSET:
+                found.append(endpoint)
+    return made, left_out
+
+
+def _new(endpoints: Obj, family: str, ports: list[Obj]) -> Obj:
+    meta = endpoints["metadata"]
+    annotations = {k: v for k, v in (meta.get("annotations") or {}).items() if k not in (LAST_APPLIED, backends.LAST_CHANGE)}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "generateName": f"{meta['name']}-",
+            "namespace": meta["namespace"],
+            "labels": {**(meta.get("labels") or {}), SERVICE_LABEL: meta["name"], MANAGER_LABEL: MANAGER},
+            "annotations": annotations,
+            "ownerReferences": [owners.reference_to(endpoints, "v1", "Endpoints")],
+        },
+        "addressType": family,
+        "endpoints": [],
+        "ports": ports,
+    }

@@ -17,6 +17,8 @@ _HASH = re.compile(r"\b[bcdfghjklmnpqrstvwxz2456789]{8,10}\b")
 _MINUTE = re.compile(r"-\d{8}\b")
 _COMBINED = re.compile(r"\(combined from similar events\).*")
 _DROPPED = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "deletionTimestamp")
+#: What begins a change, as the controller knew it: which of two changes that come at once it says is a matter of chance.
+_CHANCE = "endpoints.kubernetes.io/last-change-trigger-time"
 #: What a reader finds in one order or another.
 _UNORDERED = (
     "conditions",
@@ -93,7 +95,11 @@ def _masked(text: str, names: Sequence[tuple[re.Pattern[str], str]]) -> str:
 def _object(obj: dict[str, Any]) -> dict[str, Any]:
     meta = obj["metadata"]
     shown = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+    if _CHANCE in (meta.get("annotations") or {}):
+        meta = {**meta, "annotations": {key: value for key, value in meta["annotations"].items() if key != _CHANCE}}
     shown["metadata"] = {key: value for key, value in meta.items() if key not in _DROPPED and value not in (None, [], {})}
+    if "type" in shown and "data" in shown:
+        shown["data"] = dict.fromkeys(shown["data"], "<secret>")
     if "deletionTimestamp" in meta:
         shown["metadata"]["being deleted"] = True
     status = shown.get("status")
