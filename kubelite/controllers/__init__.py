@@ -14,6 +14,7 @@ from kubelite.controllers.disruption import Disruptions
 from kubelite.controllers.endpoints import EndpointsController
 from kubelite.controllers.endpointslices import EndpointSlices
 from kubelite.controllers.environment import Environment, Settings
+from kubelite.controllers.ephemeralvolumes import EphemeralVolumes
 from kubelite.controllers.eviction import TaintEviction
 from kubelite.controllers.flowschemas import FlowSchemas
 from kubelite.controllers.garbage import GarbageCollector
@@ -30,7 +31,8 @@ from kubelite.controllers.serviceaccounts import DefaultAccounts, RootCertificat
 from kubelite.controllers.servicecidrs import ServiceCidrs
 from kubelite.controllers.statefulsets import StatefulSets
 from kubelite.controllers.tokens import AccountTokens, JoinTokens
-from kubelite.controllers.volumes import ClaimProtection, EphemeralVolumes, VolumeBinder, VolumeProtection
+from kubelite.controllers.volumeprotection import ClaimProtection, VolumeProtection
+from kubelite.controllers.volumes import VolumeBinder, VolumeExpander
 
 log = structlog.get_logger()
 
@@ -70,6 +72,7 @@ CONTROLLERS: Mapping[str, type[Controller]] = {
         ClaimProtection,
         EphemeralVolumes,
         VolumeBinder,
+        VolumeExpander,
         VolumeProtection,
         GarbageCollector,
     )

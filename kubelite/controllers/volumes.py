@@ -1,81 +1,51 @@
-"""Persistent volumes and claims: who is bound to whom, and nothing is deleted while it is used.
+"""Persistent volumes and claims: who is bound to whom, what becomes of volumes after that, and who is to make claims larger.
 
-Volumes are made by hand or by external provisioners; what needs a volume plugin of the control plane is not here.
+Volumes are made by hand or by external provisioners; what needs a volume plugin of the control plane is not here, and is told
+as Kubernetes tells of it.
 
-Source: kubernetes pkg/controller/volume/{persistentvolume,pvcprotection,pvprotection,ephemeral}, v1.34.
+Source: kubernetes pkg/controller/volume/{persistentvolume,expand}, v1.34.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
+from kubelite.admission import defaultclasses
 from kubelite.client.informers import Informer
-from kubelite.controllers import owners, pods
+from kubelite.controllers import pods
 from kubelite.controllers.environment import Environment
-from kubelite.controllers.reconciler import Controller, is_namespace_terminating, key_of, split_key
-from kubelite.meta import quantities, selectors, times
-from kubelite.meta.copies import deep_copy
-from kubelite.meta.errors import AlreadyExists, ApiError
+from kubelite.controllers.reconciler import Controller, key_of, split_key
+from kubelite.controllers.volumematching import (
+    PROVISIONED_BY,
+    best_volume,
+    class_of,
+    has_class,
+    has_mode_of,
+    mismatch,
+    refers_to,
+    undeletable,
+)
+from kubelite.meta import quantities, times
+from kubelite.meta.errors import NotFound
 from kubelite.meta.pods import claims as claims_of
 from kubelite.meta.types import Obj
 
 CLAIMS = "persistentvolumeclaims"
 VOLUMES = "persistentvolumes"
 CLASSES = "storageclasses.storage.k8s.io"
-CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
-VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 BOUND_BY_US = "pv.kubernetes.io/bound-by-controller"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 PROVISIONERS = ("volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner")
-NO_PROVISIONER = "kubernetes.io/no-provisioner"
+#: What provisioners of the control plane's own are called after; there are none.
+IN_TREE = "kubernetes.io/"
+#: What a claim's status says of its volume.
+OF_VOLUME = ("accessModes", "capacity", "currentVolumeAttributesClassName")
 BY_CLAIM = "claim"
 
 
 def index_by_claim(all_pods: Informer) -> None:
     """Keeps the pods by the claims that they use."""
     all_pods.add_index(BY_CLAIM, lambda pod: [f"{pod['metadata']['namespace']}/{name}" for name in claims_of(pod)])
-
-
-def class_of(obj: Obj) -> str:
-    """The storage class of a claim or volume; empty for none."""
-    annotations = obj["metadata"].get("annotations") or {}
-    return str(annotations.get("volume.beta.kubernetes.io/storage-class") or obj["spec"].get("storageClassName") or "")
-
-
-def refers_to(volume: Obj, claim: Obj) -> bool:
-    """The volume is for this claim: bound to it, or kept for it by name."""
-    reference, meta = volume["spec"].get("claimRef"), claim["metadata"]
-    if reference is None or (reference.get("namespace"), reference.get("name")) != (meta["namespace"], meta["name"]):
-        return False
-    return reference.get("uid", "") in ("", meta["uid"])
-
-
-def fits(volume: Obj, claim: Obj) -> bool:
-    """The volume is large enough, of the same class and mode, and can be used as the claim wants to."""
-    spec, wanted = volume["spec"], claim["spec"]
-    if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()):
-        return False
-    if wanted.get("volumeMode", "Filesystem") != spec.get("volumeMode", "Filesystem") or class_of(volume) != class_of(claim):
-        return False
-    if wanted.get("volumeAttributesClassName") != spec.get("volumeAttributesClassName"):
-        return False
-    if wanted.get("selector") is not None:
-        selector = selectors.from_object(wanted["selector"])
-        if not selector.matches(volume["metadata"].get("labels") or {}):
-            return False
-    requested = ((wanted.get("resources") or {}).get("requests") or {}).get("storage", "0")
-    return quantities.parse((spec.get("capacity") or {}).get("storage", "0")) >= quantities.parse(requested)
-
-
-def best_volume(claim: Obj, volumes: Sequence[Obj]) -> Obj | None:
-    """The volume kept for the claim, else the smallest free one that fits."""
-    usable = [v for v in volumes if "deletionTimestamp" not in v["metadata"]]
-    kept = [v for v in usable if refers_to(v, claim) and class_of(v) == class_of(claim)]
-    if kept:
-        return kept[0]
-    available = [v for v in usable if v["spec"].get("claimRef") is None and (v.get("status") or {}).get("phase") == "Available"]
-    free = [v for v in available if fits(v, claim)]
-    return min(free, key=lambda v: (quantities.parse(v["spec"]["capacity"]["storage"]), v["metadata"]["name"]), default=None)
 
 
 class VolumeBinder(Controller):
@@ -90,6 +60,8 @@ class VolumeBinder(Controller):
         self._claims = self.informer(CLAIMS)
         self._volumes = self.informer(VOLUMES)
         self._classes = self.informer(CLASSES)
+        self._pods = self.informer("pods")
+        index_by_claim(self._pods)
         self.follow(self._claims, self._keys_of_claim)
         self.follow(self._volumes, self._keys_of_volume)
         self._classes.subscribe(lambda old, new: self._wake_pending())
@@ -125,63 +97,135 @@ class VolumeBinder(Controller):
             await self._sync_claim(claim)
 
     async def _sync_volume(self, volume: Obj) -> None:
-        reference = volume["spec"].get("claimRef")
-        if reference is None:
+        spec, name = volume["spec"], volume["metadata"]["name"]
+        reference = spec.get("claimRef")
+        if reference is None or not reference.get("uid"):
             await self._set_phase(volume, "Available")
             return
-        claim = self._claims.get(reference.get("name", ""), reference.get("namespace", ""))
-        if not reference.get("uid"):
-            await self._set_phase(volume, "Available")
-            return
-        if claim is None or claim["metadata"]["uid"] != reference["uid"]:
-            # Retained for somebody to look at. Deleting what is in it takes a plugin, which whoever provisioned it has.
-            await self._set_phase(volume, "Released")
-            return
-        if claim["spec"].get("volumeName") == volume["metadata"]["name"]:
+        claim = await self._claim_of(volume)
+        if claim is None:
+            await self._release(volume)
+        elif not claim["spec"].get("volumeName"):
+            if not has_mode_of(volume, claim):
+                why = "due to incompatible volumeMode."
+                text = f'Cannot bind PersistentVolume to requested PersistentVolumeClaim "{claim["metadata"]["name"]}" {why}'
+                self.events.event(volume, "Warning", "VolumeMismatch", text)
+                text = f'Cannot bind PersistentVolume "{name}" to requested PersistentVolumeClaim {why}'
+                self.events.event(claim, "Warning", "VolumeMismatch", text)
+        elif claim["spec"]["volumeName"] == name:
             await self._set_phase(volume, "Bound")
+        elif PROVISIONED_BY in (volume["metadata"].get("annotations") or {}) and _reclaim_policy(volume) == "Delete":
+            await self._release(volume)  # made for the claim, which then got another one
+        else:
+            await self._unbind(volume)
 
-    async def _set_phase(self, volume: Obj, phase: str) -> None:
+    async def _claim_of(self, volume: Obj) -> Obj | None:
+        """The claim that a volume is bound to. Whether one is gone is asked of the server: the cache may not have it yet."""
+        reference = volume["spec"]["claimRef"]
+        name, namespace = reference.get("name", ""), reference.get("namespace", "")
+        claim = self._claims.get(name, namespace)
+        if claim is None or claim["metadata"]["uid"] != reference["uid"]:
+            try:
+                claim = await self.client.get(CLAIMS, name, namespace)
+            except NotFound:
+                return None
+        return claim if claim["metadata"]["uid"] == reference["uid"] else None
+
+    async def _release(self, volume: Obj) -> None:
+        """The volume's claim is gone. What it holds is kept, or deleted by who provisioned it; what nobody can do is told."""
+        if (volume.get("status") or {}).get("phase") not in ("Released", "Failed"):
+            volume = await self._set_phase(volume, "Released")
+        reason, why = "", ""
+        if _reclaim_policy(volume) == "Delete":
+            reason, why = "VolumeFailedDelete", undeletable(volume)
+        elif _reclaim_policy(volume) == "Recycle":
+            reason, why = "VolumeFailedRecycle", "No recycler plugin found for the volume!"
+        if why and (volume.get("status") or {}).get("phase") != "Failed":
+            volume = await self._set_phase(volume, "Failed", why)
+            self.events.event(volume, "Warning", reason, why)
+
+    async def _unbind(self, volume: Obj) -> None:
+        """Makes a volume free again whose claim is bound to another one; who kept it for the claim by hand still does."""
+        meta, spec = volume["metadata"], {**volume["spec"]}
+        annotations = {**(meta.get("annotations") or {})}
+        if annotations.pop(BOUND_BY_US, None):
+            spec.pop("claimRef")
+        else:
+            spec["claimRef"] = {key: value for key, value in spec["claimRef"].items() if key != "uid"}
+        volume = await self.client.update(VOLUMES, {**volume, "metadata": {**meta, "annotations": annotations}, "spec": spec})
+        await self._set_phase(volume, "Available")
+
+    async def _set_phase(self, volume: Obj, phase: str, message: str = "") -> Obj:
         status = volume.get("status") or {}
-        if status.get("phase") == phase or status.get("phase") == "Failed":
-            return
-        changed = {**status, "phase": phase, "lastPhaseTransitionTime": times.now()}
-        await self.client.update(VOLUMES, {**volume, "metadata": {**volume["metadata"]}, "status": changed}, subresource="status")
+        if status.get("phase") == phase:
+            return volume
+        changed = {**status, "phase": phase, "message": message, "lastPhaseTransitionTime": times.now()}
+        if not message:
+            del changed["message"]
+        return await self.client.update(VOLUMES, {**volume, "status": changed}, subresource="status")
 
     async def _sync_claim(self, claim: Obj) -> None:
-        name = claim["spec"].get("volumeName")
-        annotations = claim["metadata"].get("annotations") or {}
-        if annotations.get(BIND_COMPLETED):
-            volume = self._volumes.get(name or "")
-            if volume is None or not refers_to(volume, claim):
-                what = "does not exist" if volume is None else "is bound to another claim"
-                self.events.event(claim, "Warning", "ClaimLost", f"Bound claim has lost its PersistentVolume: volume {what}")
-                await self._set_claim(claim, {**(claim.get("status") or {}), "phase": "Lost"})
-            else:
+        name = claim["spec"].get("volumeName") or ""
+        volume = self._volumes.get(name) if name else None
+        if BIND_COMPLETED in (claim["metadata"].get("annotations") or {}):
+            await self._sync_bound(claim, volume)
+        elif "deletionTimestamp" in claim["metadata"]:
+            return
+        elif name:
+            await self._sync_named(claim, volume)
+        else:
+            await self._sync_free(claim)
+
+    async def _sync_bound(self, claim: Obj, volume: Obj | None) -> None:
+        reason, why = "ClaimLost", ""
+        if not claim["spec"].get("volumeName"):
+            why = "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!"
+        elif volume is None:
+            why = "Bound claim has lost its PersistentVolume. Data on the volume is lost!"
+        elif (volume["spec"].get("claimRef") or {}).get("uid") not in (None, claim["metadata"]["uid"]):
+            reason, why = "ClaimMisbound", "Two claims are bound to the same volume, this one is bound incorrectly"
+        else:
+            await self._bind(claim, volume)
+        if why and await self._set_claim_phase(claim, "Lost"):
+            self.events.event(claim, "Warning", reason, why)
+
+    async def _sync_named(self, claim: Obj, volume: Obj | None) -> None:
+        """The user asked for a volume by its name."""
+        if volume is not None and refers_to(volume, claim):
+            await self._bind(claim, volume)
+            return
+        if volume is not None and volume["spec"].get("claimRef") is None:
+            why = mismatch(volume, claim)
+            if not why:
                 await self._bind(claim, volume)
-            return
-        if "deletionTimestamp" in claim["metadata"]:
-            return
-        if name:
-            volume = self._volumes.get(name)
-            if volume is None:
-                await self._set_claim(claim, {**(claim.get("status") or {}), "phase": "Pending"})
-            elif volume["spec"].get("claimRef") is None or refers_to(volume, claim):
-                await self._bind(claim, volume)
-            return
+                return
+            text = f'Cannot bind to requested volume "{volume["metadata"]["name"]}": {why}'
+            self.events.event(claim, "Warning", "VolumeMismatch", text)
+        elif volume is not None:
+            text = f'volume "{volume["metadata"]["name"]}" already bound to a different claim.'
+            self.events.event(claim, "Warning", "FailedBinding", text)
+        await self._set_claim_phase(claim, "Pending")
+
+    async def _sync_free(self, claim: Obj) -> None:
+        """The user takes whichever volume fits."""
         storage_class = self._classes.get(class_of(claim)) if class_of(claim) else None
         waits = storage_class is not None and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
         volume = best_volume(claim, self._volumes.list())
         if volume is not None and (not waits or refers_to(volume, claim)):
             await self._bind(claim, volume)
             return
-        await self._set_claim(claim, {**(claim.get("status") or {}), "phase": "Pending"})
+        default = None if has_class(claim) else defaultclasses.find(self._classes.list(), defaultclasses.STORAGE)
+        if default is not None:
+            spec = {**claim["spec"], "storageClassName": default["metadata"]["name"]}
+            await self.client.update(CLAIMS, {**claim, "spec": spec})
+            return
+        await self._set_claim_phase(claim, "Pending")
         await self._explain(claim, storage_class, waits=waits)
 
     async def _explain(self, claim: Obj, storage_class: Obj | None, *, waits: bool) -> None:
         annotations = claim["metadata"].get("annotations") or {}
         if waits and SELECTED_NODE not in annotations:
-            text = "waiting for first consumer to be created before binding"
-            self.events.event(claim, "Normal", "WaitForFirstConsumer", text)
+            self._tell_what_is_waited_for(claim)
             return
         if storage_class is None:
             if class_of(claim):
@@ -192,7 +236,8 @@ class VolumeBinder(Controller):
                 self.events.event(claim, "Normal", "FailedBinding", text)
             return
         provisioner = storage_class["provisioner"]
-        if provisioner == NO_PROVISIONER:
+        if provisioner.startswith(IN_TREE):
+            self.events.event(claim, "Warning", "ProvisioningFailed", f"no volume plugin matched name: {provisioner}")
             return
         if any(annotations.get(key) != provisioner for key in PROVISIONERS):
             meta = {**claim["metadata"], "annotations": {**annotations, **dict.fromkeys(PROVISIONERS, provisioner)}}
@@ -203,6 +248,16 @@ class VolumeBinder(Controller):
             "registered."
         )
         self.events.event(claim, "Normal", "ExternalProvisioning", text)
+
+    def _tell_what_is_waited_for(self, claim: Obj) -> None:
+        users = self._pods.by_index(BY_CLAIM, key_of(claim))
+        names = sorted(p["metadata"]["name"] for p in users if not p["spec"].get("nodeName") and not pods.is_finished(p))
+        if names:
+            text = f"waiting for pod{'s' if len(names) > 1 else ''} {','.join(names)} to be scheduled"
+            self.events.event(claim, "Normal", "WaitForPodScheduled", text)
+        else:
+            text = "waiting for first consumer to be created before binding"
+            self.events.event(claim, "Normal", "WaitForFirstConsumer", text)
 
     async def _bind(self, claim: Obj, volume: Obj) -> None:
         """Four writes, each of which a later reconcile can go on from: the volume first, so that no other claim takes it."""
@@ -216,7 +271,7 @@ class VolumeBinder(Controller):
                 volume_meta = {**volume_meta, "annotations": {**(volume_meta.get("annotations") or {}), BOUND_BY_US: "yes"}}
             changed = {**volume, "metadata": volume_meta, "spec": {**volume["spec"], "claimRef": wanted}}
             volume = await self.client.update(VOLUMES, changed)
-        await self._set_phase(volume, "Bound")
+        volume = await self._set_phase(volume, "Bound")
         name = volume["metadata"]["name"]
         if claim["spec"].get("volumeName") != name or BIND_COMPLETED not in annotations:
             marks = {BIND_COMPLETED: "yes"}
@@ -225,122 +280,50 @@ class VolumeBinder(Controller):
             changed = {**claim, "metadata": {**meta, "annotations": {**annotations, **marks}}}
             changed["spec"] = {**claim["spec"], "volumeName": name}
             claim = await self.client.update(CLAIMS, changed)
+        spec = volume["spec"]
+        given = {"accessModes": spec.get("accessModes") or [], "capacity": spec.get("capacity") or {}}
+        await self._set_claim_phase(claim, "Bound", **given)
+
+    async def _set_claim_phase(self, claim: Obj, phase: str, **of_volume: object) -> bool:
+        """Writes a claim's phase and what it has of its volume. Returns whether it was in another phase."""
         status = claim.get("status") or {}
-        if status.get("phase") != "Bound":
-            spec = volume["spec"]
-            given = {"accessModes": spec.get("accessModes") or [], "capacity": spec.get("capacity") or {}}
-            await self._set_claim(claim, {**status, "phase": "Bound", **given})
-
-    async def _set_claim(self, claim: Obj, status: Obj) -> None:
-        if status != (claim.get("status") or {}):
-            changed = {**claim, "metadata": {**claim["metadata"]}, "status": status}
-            await self.client.update(CLAIMS, changed, subresource="status")
+        if status.get("phase") == phase:
+            return False
+        changed = {**{key: value for key, value in status.items() if key not in OF_VOLUME}, "phase": phase, **of_volume}
+        await self.client.update(CLAIMS, {**claim, "status": changed}, subresource="status")
+        return True
 
 
-class ClaimProtection(Controller):
-    """Lets a deleted claim go once no pod uses it."""
-
-    name: ClassVar[str] = "persistentvolumeclaim-protection-controller"
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
-        self._claims = self.informer(CLAIMS)
-        self._pods = self.informer("pods")
-        index_by_claim(self._pods)
-        self.follow(self._claims)
-        self._pods.subscribe(self._pod_changed)
-
-    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
-        if old is not None and (new is None or pods.is_finished(new)):
-            for name in claims_of(old):
-                self.queue.add(f"{old['metadata']['namespace']}/{name}")
-
-    async def reconcile(self, key: str) -> None:
-        namespace, name = split_key(key)
-        claim = self._claims.get(name, namespace)
-        if claim is None:
-            return
-        finalizers = claim["metadata"].get("finalizers") or []
-        if "deletionTimestamp" not in claim["metadata"]:
-            if CLAIM_FINALIZER not in finalizers:
-                await self._set_finalizers(claim, [*finalizers, CLAIM_FINALIZER])
-            return
-        if CLAIM_FINALIZER in finalizers and not any(_uses(pod) for pod in self._pods.by_index(BY_CLAIM, key)):
-            live = (await self.client.list("pods", namespace)).items
-            if not any(name in claims_of(pod) and _uses(pod) for pod in live):
-                await self._set_finalizers(claim, [f for f in finalizers if f != CLAIM_FINALIZER])
-
-    async def _set_finalizers(self, claim: Obj, finalizers: list[str]) -> None:
-        await self.client.update(CLAIMS, {**claim, "metadata": {**claim["metadata"], "finalizers": finalizers}})
+def _reclaim_policy(volume: Obj) -> str:
+    return str(volume["spec"].get("persistentVolumeReclaimPolicy", "Retain"))
 
 
-def _uses(pod: Obj) -> bool:
-    """The pod may still have its volumes mounted: it was placed and has not ended."""
-    return bool(pod["spec"].get("nodeName")) and not pods.is_finished(pod)
+class VolumeExpander(Controller):
+    """Says that whoever provisioned a volume is to make it larger, where a claim asks for more than it has."""
 
-
-class VolumeProtection(Controller):
-    """Lets a deleted volume go once it is bound to no claim."""
-
-    name: ClassVar[str] = "persistentvolume-protection-controller"
+    name: ClassVar[str] = "persistentvolume-expander-controller"
+    component: ClassVar[str] = "volume_expand"
     workers: ClassVar[int] = 1
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
-        self._volumes = self.informer(VOLUMES)
-        self.follow(self._volumes)
-
-    async def reconcile(self, key: str) -> None:
-        volume = self._volumes.get(key)
-        if volume is None:
-            return
-        finalizers = volume["metadata"].get("finalizers") or []
-        if "deletionTimestamp" not in volume["metadata"]:
-            wanted = finalizers if VOLUME_FINALIZER in finalizers else [*finalizers, VOLUME_FINALIZER]
-        elif (volume.get("status") or {}).get("phase") == "Bound":
-            return
-        else:
-            wanted = [f for f in finalizers if f != VOLUME_FINALIZER]
-        if wanted != finalizers:
-            await self.client.update(VOLUMES, {**volume, "metadata": {**volume["metadata"], "finalizers": wanted}})
-
-
-class EphemeralVolumes(Controller):
-    """Makes the claims of pods' generic ephemeral volumes; they are the pod's and go with it."""
-
-    name: ClassVar[str] = "ephemeral-volume-controller"
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
-        self._pods = self.informer("pods")
         self._claims = self.informer(CLAIMS)
-        self.follow(self._pods, lambda pod: (key_of(pod),) if any(_ephemeral(pod)) else ())
+        self._claims.subscribe(self._claim_changed)
+
+    def _claim_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if new is not None and (old is None or _requested(old) != _requested(new)):
+            self.queue.add(key_of(new))
 
     async def reconcile(self, key: str) -> None:
         namespace, name = split_key(key)
-        pod = self._pods.get(name, namespace)
-        if pod is None or pods.is_terminating(pod):
+        claim = self._claims.get(name, namespace)
+        status = {} if claim is None else claim.get("status") or {}
+        if claim is None or status.get("phase") != "Bound":
             return
-        for volume in _ephemeral(pod):
-            claim_name = f"{name}-{volume['name']}"
-            found = self._claims.get(claim_name, namespace)
-            if found is not None:
-                if not owners.is_controlled_by(found, pod):
-                    text = f'PVC "{namespace}/{claim_name}" was not created for the pod'
-                    self.events.event(pod, "Warning", "EphemeralVolumeFailed", text)
-                continue
-            template = deep_copy(volume["ephemeral"]["volumeClaimTemplate"])
-            meta = {**(template.get("metadata") or {}), "name": claim_name, "namespace": namespace}
-            meta["ownerReferences"] = [owners.reference_to(pod, "v1", "Pod")]
-            claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": template["spec"]}
-            try:
-                await self.client.create(CLAIMS, claim)
-            except AlreadyExists:
-                continue
-            except ApiError as e:
-                if not is_namespace_terminating(e):
-                    raise
+        if quantities.parse(_requested(claim)) > quantities.parse((status.get("capacity") or {}).get("storage", "0")):
+            text = "waiting for an external controller to expand this PVC"
+            self.events.event(claim, "Normal", "ExternalExpanding", text)
 
 
-def _ephemeral(pod: Obj) -> Iterable[Obj]:
-    return [volume for volume in pod["spec"].get("volumes") or () if "ephemeral" in volume]
+def _requested(claim: Obj) -> str:
+    return str(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubelite.auth import bootstrap_tokens, pki
-from kubelite.controllers import Settings, quotas, volumes
+from kubelite.controllers import Settings, quotas
 from kubelite.controllers.certificates import CertificateCleaner, CertificateSigning, expires
 from kubelite.controllers.clusterroles import ClusterRoleAggregation
 from kubelite.controllers.disruption import Disruptions
@@ -18,7 +18,6 @@ from kubelite.controllers.quotas import Quotas
 from kubelite.controllers.replicasets import ReplicaSets
 from kubelite.controllers.servicecidrs import ServiceCidrs
 from kubelite.controllers.tokens import ACCOUNT_NAME, ACCOUNT_UID, TOKEN_TYPE, AccountTokens, JoinTokens
-from kubelite.controllers.volumes import ClaimProtection, EphemeralVolumes, VolumeBinder, VolumeProtection
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, pod_template, workload
 
@@ -173,77 +172,6 @@ def test_requests_are_kept_an_hour_when_settled_and_a_day_when_not() -> None:
     assert expires(made) == 1767225600 + 86400
     denied = {"type": "Denied", "status": "True", "lastUpdateTime": "2026-01-01T01:00:00Z"}
     assert expires({**made, "status": {"conditions": [denied]}}) == 1767225600 + 7200
-
-
-def volume(name: str, size: str, **spec: Any) -> Obj:
-    wanted = {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/tmp"}, **spec}
-    return {"metadata": {"name": name}, "spec": wanted}
-
-
-def claim(name: str, size: str = "1Gi", **spec: Any) -> Obj:
-    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, "storageClassName": "", **spec}
-    return {"metadata": {"name": name}, "spec": wanted}
-
-
-async def test_a_claim_is_bound_to_the_smallest_volume_that_fits(cluster: Cluster) -> None:
-    cluster.start(VolumeBinder, ClaimProtection, VolumeProtection)
-    for made in (volume("large", "10Gi"), volume("small", "2Gi"), volume("tiny", "500Mi")):
-        await cluster.client.create("persistentvolumes", made)
-    await cluster.until_status("persistentvolumes", "large", "", phase="Available")
-    await cluster.client.create("persistentvolumeclaims", claim("c"), "default")
-    bound = await cluster.until_status("persistentvolumeclaims", "c", phase="Bound", capacity={"storage": "2Gi"})
-    assert bound["spec"]["volumeName"] == "small"
-    assert bound["metadata"]["annotations"][volumes.BIND_COMPLETED] == "yes"
-    taken = await cluster.until_status("persistentvolumes", "small", "", phase="Bound")
-    assert taken["spec"]["claimRef"]["uid"] == bound["metadata"]["uid"]
-
-    # In use by a pod the claim stays; then it goes, and the volume is released.
-    pod = {"metadata": {"name": "p"}, "spec": pod_template()["spec"]}
-    pod["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
-    made = await cluster.client.create("pods", pod, "default")
-    await cluster.bind(made)
-
-    async def guarded() -> bool:
-        found = await cluster.get("persistentvolumeclaims", "c")
-        return found is not None and volumes.CLAIM_FINALIZER in (found["metadata"].get("finalizers") or ())
-
-    await cluster.until(guarded)
-    await cluster.client.delete("persistentvolumeclaims", "c", "default")
-    await cluster.client.delete("persistentvolumes", "small")
-    found = await cluster.get("persistentvolumeclaims", "c")
-    assert found is not None and "deletionTimestamp" in found["metadata"]
-    await cluster.client.delete("pods", "p", "default", grace_period_s=0)
-    await cluster.until_gone("persistentvolumeclaims", "c")
-    await cluster.until_gone("persistentvolumes", "small", "")
-
-
-async def test_a_claim_that_waits_for_its_first_consumer_says_so(cluster: Cluster) -> None:
-    cluster.start(VolumeBinder)
-    storage = {"metadata": {"name": "local"}, "provisioner": "example.com/p", "volumeBindingMode": "WaitForFirstConsumer"}
-    await cluster.client.create("storageclasses.storage.k8s.io", storage)
-    await cluster.client.create("persistentvolumeclaims", claim("c", storageClassName="local"), "default")
-
-    async def told(reason: str) -> bool:
-        return reason in await cluster.reasons("c")
-
-    await cluster.until(lambda: told("WaitForFirstConsumer"))
-    change = {"metadata": {"annotations": {volumes.SELECTED_NODE: "n1"}}}
-    await cluster.client.patch("persistentvolumeclaims", "c", "default", change)
-    await cluster.until(lambda: told("ExternalProvisioning"))
-    found = await cluster.get("persistentvolumeclaims", "c")
-    assert found is not None
-    assert found["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] == "example.com/p"
-
-
-async def test_an_ephemeral_volume_has_a_claim_of_the_pod(cluster: Cluster) -> None:
-    cluster.start(EphemeralVolumes)
-    spec = pod_template()["spec"]
-    template = {"spec": claim("x")["spec"], "metadata": {"labels": {"a": "b"}}}
-    spec["volumes"] = [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]
-    pod = await cluster.client.create("pods", {"metadata": {"name": "p"}, "spec": spec}, "default")
-    (made,) = await cluster.until_count("persistentvolumeclaims", 1)
-    assert made["metadata"]["name"] == "p-scratch" and made["metadata"]["labels"] == {"a": "b"}
-    assert made["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
 
 
 async def test_a_service_range_is_ready_and_stays_while_it_is_used(cluster: Cluster) -> None:

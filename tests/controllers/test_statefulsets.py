@@ -2,7 +2,7 @@ from typing import Any
 
 from kubelite.controllers import statefulpods
 from kubelite.controllers.statefulsets import StatefulSets
-from kubelite.controllers.volumes import ClaimProtection
+from kubelite.controllers.volumeprotection import ClaimProtection
 from kubelite.meta.types import Obj
 from tests.controllers.conftest import Cluster, workload
 

@@ -3,7 +3,7 @@
 Source: plugin/pkg/admission/network/defaultingressclass.
 """
 
-from kubelite.admission.plugins.storage import default_class
+from kubelite.admission import defaultclasses
 from kubelite.client.informers import Informers
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import Attributes, Operation
@@ -25,7 +25,7 @@ class DefaultIngressClass:
             return ingress
         if "kubernetes.io/ingress.class" in (ingress["metadata"].get("annotations") or {}):
             return ingress
-        default = default_class(self._classes.list(), ("ingressclass.kubernetes.io/is-default-class",))
+        default = defaultclasses.find(self._classes.list(), defaultclasses.INGRESS)
         if default is None:
             return ingress
         return ingress | {"spec": (ingress.get("spec") or {}) | {"ingressClassName": default["metadata"]["name"]}}

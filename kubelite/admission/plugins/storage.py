@@ -3,7 +3,7 @@
 Source: plugin/pkg/admission/storage/{storageclass/setdefault,storageobjectinuseprotection,persistentvolume/resize}.
 """
 
-from kubelite.admission import faults
+from kubelite.admission import defaultclasses, faults
 from kubelite.client.informers import Informers
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
@@ -11,24 +11,12 @@ from kubelite.registry.contract import Attributes, Operation
 from kubelite.schema.kinds import Kind
 
 _CLASSES = "storageclasses.storage.k8s.io"
-_DEFAULT_ANNOTATIONS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 PROTECTION = {
     "persistentvolumes": "kubernetes.io/pv-protection",
     "persistentvolumeclaims": "kubernetes.io/pvc-protection",
     "volumeattributesclasses.storage.k8s.io": "kubernetes.io/vac-protection",
 }
-
-
-def default_class(classes: list[Obj], annotations: tuple[str, ...]) -> Obj | None:
-    """The newest of the classes that an annotation marks as the default; of equally old ones the first by name."""
-    marked = [c for c in classes if any((c["metadata"].get("annotations") or {}).get(a) == "true" for a in annotations)]
-    if not marked:
-        return None
-    newest = max(c["metadata"].get("creationTimestamp", "") for c in marked)
-    return min(
-        (c for c in marked if c["metadata"].get("creationTimestamp", "") == newest), key=lambda c: str(c["metadata"]["name"])
-    )
 
 
 class DefaultStorageClass:
@@ -46,7 +34,7 @@ class DefaultStorageClass:
             return claim
         if _CLASS_ANNOTATION in (claim["metadata"].get("annotations") or {}):
             return claim
-        default = default_class(self._classes.list(), _DEFAULT_ANNOTATIONS)
+        default = defaultclasses.find(self._classes.list(), defaultclasses.STORAGE)
         if default is None:
             return claim
         return claim | {"spec": claim["spec"] | {"storageClassName": default["metadata"]["name"]}}
