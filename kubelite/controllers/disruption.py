@@ -3,6 +3,7 @@
 Source: kubernetes pkg/controller/disruption, v1.34.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -33,6 +34,7 @@ class Disruptions(Controller):
     """Writes the status of budgets."""
 
     name: ClassVar[str] = "disruption-controller"
+    component: ClassVar[str] = "controllermanager"
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
@@ -136,7 +138,7 @@ class Disruptions(Controller):
                 scales[reference["uid"]] = 0
                 scales[uid] = count
         if unmanaged:
-            text = UNMANAGED.format(selector=selectors.from_object(budget["spec"].get("selector")))
+            text = UNMANAGED.format(selector=_shown(budget["spec"]["selector"]))
             self.events.event(budget, "Warning", "UnmanagedPods", text)
         return sum(scales.values())
 
@@ -149,12 +151,15 @@ class Disruptions(Controller):
             if parent is not None and parent["kind"] == "Deployment":
                 reference = parent
         kind = self.env.kinds.of_kind(reference["apiVersion"], reference["kind"])
-        if kind is None or "scale" not in kind.subresources:
-            raise Unscalable(f'found no controllers for pod "{pod["metadata"]["name"]}"')
-        try:
+        if kind is None:
+            raise Unscalable(f'no matches for kind "{reference["kind"]}" in version "{reference["apiVersion"]}"')
+        if "scale" not in kind.subresources:
+            raise Unscalable(f"{kind.group_resource} does not implement the scale subresource")
+        scale: Obj = {}
+        with contextlib.suppress(NotFound):
             scale = await self.client.get(kind.group_resource, reference["name"], namespace, subresource="scale")
-        except NotFound as e:
-            raise Unscalable(f'found no controllers for pod "{pod["metadata"]["name"]}"') from e
+        if scale.get("metadata", {}).get("uid") != reference["uid"]:
+            raise Unscalable(f'found no controllers for pod "{pod["metadata"]["name"]}"')
         return reference["uid"], int((scale.get("spec") or {}).get("replicas", 0))
 
     def _disrupted(self, budget: Obj, selected: Sequence[Obj], now: float) -> tuple[dict[str, str], float | None]:
@@ -178,6 +183,17 @@ class Disruptions(Controller):
     async def _write(self, budget: Obj, status: Obj) -> None:
         changed = {**budget, "metadata": {**budget["metadata"]}, "status": status}
         await self.client.update(RESOURCE, changed, subresource="status")
+
+
+def _shown(selector: Obj) -> str:
+    """A selector as Go prints its structure, which is how Kubernetes tells of it."""
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    expressions = "".join(
+        f"LabelSelectorRequirement{{Key:{e['key']},Operator:{e['operator']},Values:[{' '.join(e.get('values') or ())}],}},"
+        for e in selector.get("matchExpressions") or ()
+    )
+    parts = f"MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},"
+    return f"&LabelSelector{{{parts}}}"
 
 
 def _conditions(budget: Obj, status: str, reason: str, message: str) -> list[Obj]:

@@ -74,7 +74,9 @@ class Quotas(Controller):
         if quota is None:
             return
         hard: dict[str, str] = quota["spec"].get("hard") or {}
-        used = dict.fromkeys(hard, "0")
+        status = quota.get("status") or {}
+        # What is used of a resource that nothing serves is not known: what is there of it stays.
+        used = {name: value for name, value in (status.get("used") or {}).items() if name in hard}
         for resource in sorted(usage.counted_resources(hard)):
             informer = self._counted(resource)
             if informer is None:
@@ -84,8 +86,8 @@ class Quotas(Controller):
                     await informer.synced.wait()
             except TimeoutError as e:
                 raise ApiError(f"the {resource} that quota {key} counts are not known yet") from e
-            used = _counted_up(quota, resource, informer.list(namespace), used)
-        status = quota.get("status") or {}
+            none = dict.fromkeys(usage.concerns(resource, hard), "0")
+            used |= _counted_up(quota, resource, informer.list(namespace), none)
         if usage.same(status.get("hard") or {}, hard) and usage.same(status.get("used") or {}, used):
             return
         changed = {**quota, "metadata": {**quota["metadata"]}, "status": {"hard": hard, "used": used}}

@@ -47,6 +47,8 @@ class AccountTokens(Controller):
         namespace, name = split_key(key)
         secret = self._secrets.get(name, namespace)
         mint = self.env.settings.mint_token
+        if secret is None:
+            await self._take_back(namespace, name)
         if secret is None or secret.get("type") != TOKEN_TYPE or "deletionTimestamp" in secret["metadata"] or mint is None:
             return
         annotations = secret["metadata"].get("annotations") or {}
@@ -72,6 +74,14 @@ class AccountTokens(Controller):
         if wanted != data or uid != account["metadata"]["uid"]:
             meta = {**secret["metadata"], "annotations": {**annotations, ACCOUNT_UID: account["metadata"]["uid"]}}
             await self.client.update("secrets", {**secret, "metadata": meta, "data": wanted})
+
+    async def _take_back(self, namespace: str, name: str) -> None:
+        """Takes a secret that is gone off the lists of the accounts that name it."""
+        for account in self._accounts.list(namespace):
+            listed = account.get("secrets") or []
+            left = [reference for reference in listed if reference.get("name") != name]
+            if len(left) < len(listed):
+                await self.client.update("serviceaccounts", {**account, "secrets": left})
 
 
 def _account_of(secret: Obj) -> str:

@@ -40,6 +40,47 @@ async def test_a_budget_says_how_many_pods_may_be_evicted(cluster: Cluster) -> N
     await cluster.until_status("poddisruptionbudgets.policy", "b", disruptionsAllowed=1, desiredHealthy=1, expectedPods=2)
 
 
+async def test_a_budget_says_why_it_does_not_know_how_many_pods_there_should_be(cluster: Cluster) -> None:
+    cluster.start(Disruptions)
+    selector = {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["a", "b"]}]}
+    budget = {"metadata": {"name": "b"}, "spec": {"maxUnavailable": 1, "selector": selector}}
+    await cluster.client.create("poddisruptionbudgets.policy", budget, "default")
+
+    async def told(owner: Obj | None) -> str:
+        template = pod_template()
+        template["metadata"] |= {"name": "p", "ownerReferences": [owner] if owner else []}
+        made = await cluster.client.create("pods", template, "default")
+        await cluster.set_pod(made)
+        reason = "CalculateExpectedPodCountFailed" if owner else "UnmanagedPods"
+
+        async def event() -> str:
+            listed = [e for e in await cluster.list("events") if e["reason"] == reason]
+            return str(listed[0]["message"]) if listed else ""
+
+        text: str = await cluster.until(event)
+        await cluster.client.delete_collection("events", "default")
+        await cluster.client.delete("pods", "p", "default", grace_period_s=0)
+        return text.removeprefix("Failed to calculate the number of expected pods: ")
+
+    owner: Obj = {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": True}
+    assert await told(owner) == "jobs.batch does not implement the scale subresource"
+    owner |= {"apiVersion": "example.com/v1", "kind": "Thing"}
+    assert await told(owner) == 'no matches for kind "Thing" in version "example.com/v1"'
+    owner |= {"apiVersion": "apps/v1", "kind": "StatefulSet"}
+    assert await told(owner) == 'found no controllers for pod "p"'
+    assert (
+        "(selector: &LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement"
+        "{LabelSelectorRequirement{Key:x,Operator:NotIn,Values:[a b],},},})"
+    ) in await told(None)
+
+
+async def test_a_quota_says_nothing_of_what_is_not_served(cluster: Cluster) -> None:
+    cluster.start(Quotas)
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"configmaps": "3", "count/things.example.com": "3"}}}
+    await cluster.client.create("resourcequotas", quota, "default")
+    await cluster.until_status("resourcequotas", "q", used={"configmaps": "0"}, hard=quota["spec"]["hard"])
+
+
 async def test_a_quota_is_counted_anew_when_objects_go(cluster: Cluster) -> None:
     cluster.start(Quotas)
     quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "5", "requests.cpu": "2", "count/configmaps": "3"}}}
@@ -105,6 +146,21 @@ async def test_a_token_secret_is_filled_and_goes_with_its_account(cluster: Clust
     assert found["metadata"]["annotations"][ACCOUNT_UID] == account["metadata"]["uid"]
     await cluster.client.delete("serviceaccounts", "robot", "default")
     await cluster.until_gone("secrets", "t")
+
+
+async def test_a_token_secret_that_goes_is_taken_off_its_accounts_list(cluster: Cluster) -> None:
+    cluster.start(AccountTokens)
+    account = {"metadata": {"name": "robot"}, "secrets": [{"name": "token"}, {"name": "other"}]}
+    await cluster.client.create("serviceaccounts", account, "default")
+    secret = {"metadata": {"name": "token", "annotations": {ACCOUNT_NAME: "robot"}}, "type": TOKEN_TYPE}
+    await cluster.client.create("secrets", secret, "default")
+    await cluster.client.delete("secrets", "token", "default")
+
+    async def left() -> bool:
+        found = await cluster.get("serviceaccounts", "robot")
+        return found is not None and found["secrets"] == [{"name": "other"}]
+
+    await cluster.until(left)
 
 
 async def test_an_expired_join_token_is_deleted(cluster: Cluster) -> None:
