@@ -59,7 +59,7 @@ class Quotas(Controller):
             def changed(old: Obj | None, new: Obj | None) -> None:
                 if old is None:
                     return  # admission has counted it
-                if new is not None and (resource not in WHOLE or not _freed(resource, old, new)):
+                if new is not None and (resource not in WHOLE or not frees(resource, old, new)):
                     return
                 for quota in self._quotas.list(old["metadata"].get("namespace", "")):
                     if resource in usage.counted_resources(quota["spec"].get("hard") or {}):
@@ -102,10 +102,15 @@ def _counted_up(quota: Obj, resource: str, objects: Iterable[Obj], used: dict[st
     return used
 
 
-def _freed(resource: str, old: Obj, new: Obj) -> bool:
-    """The change may have lowered what the object uses."""
+def frees(resource: str, old: Obj, new: Obj) -> bool:
+    """The change may have lowered what the object uses.
+
+    Nothing else may count anew: admission raises the numbers before the object is there, so that counting in between takes
+    back what it just gave. A pod that is bound, say, tells of nothing but that others are being created.
+    """
     if resource == "pods":
         ended = pods.is_finished(new) and not pods.is_finished(old)
         going = "deletionTimestamp" in new["metadata"] and "deletionTimestamp" not in old["metadata"]
-        return ended or going or old["spec"] != new["spec"]
-    return bool(old.get("spec") != new.get("spec"))
+        if ended or going or old["spec"].get("activeDeadlineSeconds") != new["spec"].get("activeDeadlineSeconds"):
+            return True
+    return old.get("spec") != new.get("spec") and usage.usage_of(resource, old) != usage.usage_of(resource, new)

@@ -96,6 +96,24 @@ async def test_a_quota_is_counted_anew_when_objects_go(cluster: Cluster) -> None
     await cluster.until_status("resourcequotas", "q", used={"pods": "0", "requests.cpu": "0", "count/configmaps": "0"})
 
 
+def test_a_quota_is_counted_anew_only_when_an_object_may_use_less() -> None:
+    def changed(resource: str, old: Obj, **new: Any) -> bool:
+        return quotas.frees(resource, old, {**old, **new})
+
+    template = pod_template()
+    pod: Obj = {"metadata": {"name": "p"}, "spec": template["spec"], "status": {"phase": "Pending"}}
+    assert not changed("pods", pod, spec={**pod["spec"], "nodeName": "n1"})
+    assert not changed("pods", pod, status={"phase": "Running"})
+    assert changed("pods", pod, status={"phase": "Succeeded"})
+    assert changed("pods", pod, metadata={"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"})
+    assert changed("pods", pod, spec={**pod["spec"], "activeDeadlineSeconds": 5})
+    resized = {**pod["spec"]["containers"][0], "resources": {"requests": {"cpu": "1"}}}
+    assert changed("pods", pod, spec={**pod["spec"], "containers": [resized]})
+    service: Obj = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}}
+    assert not changed("services", service, spec={**service["spec"], "sessionAffinity": "ClientIP"})
+    assert changed("services", service, spec={**service["spec"], "type": "ClusterIP"})
+
+
 async def test_limits_in_a_quotas_status_that_are_not_its_own_are_put_right(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
