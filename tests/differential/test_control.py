@@ -3,8 +3,6 @@
 Record anew with `python -m tests.differential control --record`.
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,22 @@ _SCRIPTS = [(file, script.id) for file in scripts.files() for script in scripts.
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], dict[str, Any]]]:
-    """What kubelite makes of a file's scripts."""
+def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What kubelite makes of the scripts that are to be tested, all played at once: they mostly wait."""
+    asked = {item.callspec.params["script"] for item in request.session.items if item.originalname == _COMPARES}
+    wanted = [script for file in scripts.files() for script in scripts.read(file) if script.id in asked]
     with servers.controlled(tmp_path_factory.mktemp("control")) as kubeconfig:
-        yield cache(lambda file: runner.play_all(kubeconfig, scripts.read(file)))
+        return runner.play_all(kubeconfig, wanted)
+
+
+_COMPARES = "test_the_controllers_do_what_the_real_ones_do"
 
 
 @pytest.mark.parametrize(("file", "script"), _SCRIPTS, ids=[script for _, script in _SCRIPTS])
-def test_the_controllers_do_what_the_real_ones_do(file: Path, script: str, ours: Callable[[Path], dict[str, Any]]) -> None:
+def test_the_controllers_do_what_the_real_ones_do(file: Path, script: str, ours: dict[str, Any]) -> None:
     there = recorded.read(file, recorded.CONTROLLED)
     assert script in there, "not recorded: run `python -m tests.differential control --record`"
-    assert not differences.found(script, there[script], ours(file)[script], differences.accepted("controlled"))
+    assert not differences.found(script, there[script], ours[script], differences.accepted("controlled"))
 
 
 def test_every_accepted_difference_of_controllers_has_a_script_and_a_reason() -> None:

@@ -18,7 +18,7 @@ from tests.differential.servers import Server
 
 LIMIT_S = 90.0
 LOOK_S = 0.05
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 16
 #: Longer than a second, by which times of objects are told apart, and than the real controllers wait for more changes.
 QUIET_S = 1.2
 
@@ -129,13 +129,14 @@ class _Run:
             time.sleep(LOOK_S)
 
     def settle(self) -> None:
-        """Waits until nothing that is kept has changed for a while."""
+        """Waits until nothing that is kept has changed for a while, and nothing new was told."""
         end = time.monotonic() + LIMIT_S
         before, since = "", time.monotonic()
         while time.monotonic() - since < self._quiet_s:
             if time.monotonic() > end:
                 raise Failed("it never settled")
-            found = json.dumps([snapshots.versions(self._api.list(resource)) for resource in self._script.keep])
+            told = [event["metadata"]["name"] for event in self._api.list("events")]
+            found = json.dumps([told, *(snapshots.versions(self._api.list(resource)) for resource in self._script.keep)])
             if found != before:
                 before, since = found, time.monotonic()
             time.sleep(LOOK_S)

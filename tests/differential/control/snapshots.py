@@ -15,7 +15,8 @@ _RANDOM = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 _HASH = re.compile(r"\b[bcdfghjklmnpqrstvwxz2456789]{8,10}\b")
 #: What a CronJob's jobs are called after.
 _MINUTE = re.compile(r"-\d{8}\b")
-_COMBINED = re.compile(r"\(combined from similar events\).*")
+#: How an event begins that stands for ten or more: how often what fails is tried again in a script's time is a matter of chance.
+_COMBINED = "(combined from similar events)"
 _DROPPED = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "deletionTimestamp")
 #: What begins a change, as the controller knew it: which of two changes that come at once it says is a matter of chance.
 _CHANCE = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -44,7 +45,7 @@ def take(api: Api, keep: Sequence[str], alike: bool = False) -> dict[str, Any]:
         mine = [obj for obj in objects if obj["metadata"].get("namespace") or api.namespace in json.dumps(obj["metadata"])]
         mine = [obj for obj in mine if obj["metadata"]["name"] not in ("kube-root-ca.crt", "default") or resource not in _GIVEN]
         if resource == "events":
-            found["events"] = dict.fromkeys(sorted(_masked(_event(obj), names) for obj in mine if _is_controllers(obj)), "seen")
+            found["events"] = dict.fromkeys(sorted(_masked(_event(obj), names) for obj in mine if _is_kept(obj)), "seen")
         elif resource in keep:
             shown = [json.loads(_masked(json.dumps(_object(obj), sort_keys=True), names)) for obj in mine]
             found[resource] = sorted((_sorted(obj) for obj in shown), key=lambda obj: json.dumps(obj, sort_keys=True))
@@ -58,15 +59,14 @@ def versions(objects: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{obj['metadata']['name']} {obj['metadata']['resourceVersion']}" for obj in objects]
 
 
-def _is_controllers(event: dict[str, Any]) -> bool:
-    return bool(event.get("source", {}).get("component"))
+def _is_kept(event: dict[str, Any]) -> bool:
+    return bool(event.get("source", {}).get("component")) and not event["message"].startswith(_COMBINED)
 
 
 def _event(event: dict[str, Any]) -> str:
     about = event["involvedObject"]
     name = f"{about.get('kind')}/{about.get('name')}"
-    message = _COMBINED.sub("(combined from similar events)", event["message"])
-    return f"{name} {event['type']} {event['reason']} ({event['source']['component']}): {message}"
+    return f"{name} {event['type']} {event['reason']} ({event['source']['component']}): {event['message']}"
 
 
 def _names(listed: dict[str, list[dict[str, Any]]], namespace: str) -> list[tuple[re.Pattern[str], str]]:
