@@ -27,7 +27,12 @@ def main(words: list[str]) -> int:
     )
     cli.add_argument("command", choices=("record", "compare", "explore", "control"))
     cli.add_argument("names", nargs="*", metavar="FILE[/KIND]")
-    cli.add_argument("--most", type=int, default=1_000_000, help="explore: so many changes of each kind, chosen by chance")
+    cli.add_argument(
+        "--most",
+        type=int,
+        default=1_000_000,
+        help="explore: so many creates, updates and statuses of each kind, chosen by chance",
+    )
     cli.add_argument("--seed", type=int, default=0, help="explore: another one chooses others")
     cli.add_argument("--record", action="store_true", help="control: records what the real controller manager does")
     args = cli.parse_intermixed_args(words)

@@ -45,9 +45,14 @@ def send(server: Server, case: Case, bodies: Mapping[str, Any], namespace: str) 
     end = time.monotonic() + SETTLE_LIMIT_S
     while True:
         answer = server.send(case.method, case.path.replace("{ns}", namespace), sent, headers)
-        if not case.waits or time.monotonic() > end or '"type": "Established"' in json.dumps(answer.body):
+        if not case.waits or time.monotonic() > end or _is_established(answer.body):
             return answer
         time.sleep(0.1)
+
+
+def _is_established(definition: Any) -> bool:
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def prepare(server: Server, namespace: str) -> None:

@@ -6,7 +6,7 @@ A difference found here is mended, or accepted with its reason; then a case of i
 import random
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def explore(
     content = yaml.load(file.read_text(), Loader=yaml.CSafeLoader) or {}
     for kind in content.get("kinds") or ():
         label = kind.get("label") or kind["at"].rpartition("/")[2]
-        if labels and label not in labels:
+        if (labels and label not in labels) or _row(kind["object"]) is None:
             continue
         yield (f"{file.stem}/{label}", *_explore_kind(real, ours, kind, label, most, random.Random(seed)))
 
@@ -46,46 +46,46 @@ def explore(
 def _explore_kind(
     real: Server, ours: Server, kind: Mapping[str, Any], label: str, most: int, chance: random.Random
 ) -> tuple[int, list[Found]]:
-    shape = structure.structure_of(_row(kind["object"]))
+    row = _row(kind["object"])
+    assert row is not None
+    shape = structure.structure_of(row)
     skip = _skipped(kind["at"].rpartition("/")[2])
-    namespaces = [_namespace(server) for server in (real, ours)]
-    made = [_create(server, kind, namespace) for server, namespace in zip((real, ours), namespaces, strict=True)]
-    changes: list[tuple[str, mutations.Change]] = [
-        ("create", change) for change in mutations.of_object(shape, kind["object"], skip)
-    ]
+    places = [(server, _namespace(server)) for server in (real, ours)]
+    found: list[Found] = []
+    tried = 0
+
+    def compare(mode: str, changes: Iterator[mutations.Change], bases: Sequence[Any]) -> None:
+        nonlocal tried
+        chosen = list(changes)
+        for change in chosen if len(chosen) <= most else chance.sample(chosen, most):
+            tried += 1
+            case = _case(kind, mode, change)
+            pair = [_answer(server, case, base, namespace) for (server, namespace), base in zip(places, bases, strict=True)]
+            lines = differences.found(f"{label}: explored", *pair, differences.accepted())
+            if lines:
+                told = brief(pair[0]), brief(pair[1])
+                shown = lines if told[0] == told[1] else [f"there: {told[0]}", f"here:  {told[1]}"]
+                found.append((mode, mutations.name_of(change), [_short(line) for line in shown]))
+
+    compare("create", mutations.of_object(shape, kind["object"], skip), (None, None))
+    made = [_create(server, kind, namespace) for server, namespace in places]
     if all(body is not None for body in made):
         sent = {name: value for name, value in made[1].items() if name != "status"}
-        changes += [("update", change) for change in mutations.of_object(shape, sent, (*skip, "status"))]
-        if "status" in shape.properties and _has_status(kind["object"]):
+        compare("update", mutations.of_object(shape, sent, (*skip, "status")), made)
+        if "status" in shape.properties and "status" in row.subresources:
             status = {"status": made[1].get("status") or {}}
             inner = (*(f for f in shape.properties if f != "status"),)
-            changes += [("status", change) for change in mutations.of_object(shape, status, inner)]
-    if len(changes) > most:
-        changes = chance.sample(changes, most)
-    found: list[Found] = []
-    for mode, change in changes:
-        case = _case(kind, mode, change)
-        pair = [
-            _answer(server, case, body, namespace) for server, body, namespace in zip((real, ours), made, namespaces, strict=True)
-        ]
-        lines = differences.found(f"{label}: explored", *pair, differences.accepted())
-        if lines:
-            told = brief(pair[0]), brief(pair[1])
-            shown = lines if told[0] == told[1] else [f"there: {told[0]}", f"here:  {told[1]}"]
-            found.append((mode, mutations.name_of(change), [_short(line) for line in shown]))
-    remove = Case("remove", "DELETE", f"{kind['at']}/{kind['object']['metadata']['name']}?gracePeriodSeconds=0")
-    for server, namespace in zip((real, ours), namespaces, strict=True):
-        answers.send(server, remove, {}, namespace)
-    return len(changes), found
+            compare("status", mutations.of_object(shape, status, inner), made)
+        for server, namespace in places:
+            answers.send(server, Case("gone", "DELETE", f"{_url(kind)}?gracePeriodSeconds=0"), {}, namespace)
+    return tried, found
 
 
-def _row(obj: Mapping[str, Any]) -> Kind:
+def _row(obj: Mapping[str, Any]) -> Kind | None:
+    """The object's kind, None for a custom one."""
     group, _, version = obj["apiVersion"].rpartition("/")
-    return next(k for k in builtin.kinds() if (k.group, k.version, k.kind) == (group, version, obj["kind"]))
-
-
-def _has_status(obj: Mapping[str, Any]) -> bool:
-    return "status" in _row(obj).subresources
+    found = (k for k in builtin.kinds() if (k.group, k.version, k.kind) == (group, version, obj["kind"]))
+    return next(found, None)
 
 
 def _skipped(plural: str) -> tuple[str, ...]:
@@ -104,20 +104,25 @@ def _namespace(server: Server) -> str:
 
 
 def _create(server: Server, kind: Mapping[str, Any], namespace: str) -> Any:
-    answer = answers.send(server, Case("made", "POST", kind["at"], kind["object"]), None, namespace)
-    return answer.body if answer.code == 201 else None
+    """The object as the server holds it, None where it could not be created."""
+    answer = answers.send(server, Case("made", "POST", kind["at"], kind["object"]), {}, namespace)
+    if answer.code != 201:
+        return None
+    waits = kind["object"]["kind"] == "CustomResourceDefinition"
+    return answers.send(server, Case("read", "GET", _url(kind), waits=waits), {}, namespace).body
+
+
+def _url(kind: Mapping[str, Any]) -> str:
+    return f"{kind['at']}/{kind['object']['metadata']['name']}"
 
 
 def _case(kind: Mapping[str, Any], mode: str, change: mutations.Change) -> Case:
-    url = f"{kind['at']}/{kind['object']['metadata']['name']}"
     match mode:
         case "create":
-            name = f"{kind['object']['metadata']['name']}-x"
-            body = corpus.changed(kind["object"], {"metadata.name": name, **change})
-            return Case(mode, "POST", f"{kind['at']}?dryRun=All", body)
+            return Case(mode, "POST", f"{kind['at']}?dryRun=All", corpus.changed(kind["object"], change))
         case "update":
-            return Case(mode, "PUT", f"{url}?dryRun=All", base="made", change=change)
-    return Case(mode, "PUT", f"{url}/status?dryRun=All", base="made", change=change)
+            return Case(mode, "PUT", f"{_url(kind)}?dryRun=All", base="made", change=change)
+    return Case(mode, "PUT", f"{_url(kind)}/status?dryRun=All", base="made", change=change)
 
 
 def _answer(server: Server, case: Case, made: Any, namespace: str) -> dict[str, Any]:

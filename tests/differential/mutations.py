@@ -102,21 +102,26 @@ def _sample(structure: Structure) -> Any:
     return {}
 
 
-def _samples(structure: Structure, depth: int) -> Iterator[Any]:
-    """Values of a field that the object doesn't have: its sample, and that with each of the fields below changed in turn."""
+def _samples(structure: Structure, depth: int, within: tuple[str, ...] = ()) -> Iterator[Any]:
+    """Values of a field that the object doesn't have: its sample, and that with each of the fields below changed in turn; of a
+    type that it is `within` already, the sample only."""
     sample = _sample(structure)
     if sample not in _edges(structure):
         yield sample
+    if structure.definition in within:
+        return
+    if structure.definition:
+        within = (*within, structure.definition)
     if structure.type == "array" and structure.items is not None:
         yield [sample[0], sample[0]]
-        yield from ([item] for item in _samples(structure.items, depth) if item != sample[0])
+        yield from ([item] for item in _samples(structure.items, depth, within) if item != sample[0])
     elif structure.type == "object" and depth:
         for name, below in structure.properties.items():
-            for value in (*_edges(below), *_samples(below, depth - 1)):
+            for value in (*_edges(below), *_samples(below, depth - 1, within)):
                 yield {**sample, name: value}
         if structure.additional_properties is not None:
             yield from ({key: _sample(structure.additional_properties)} for key in _KEYS)
-            yield from ({"k": value} for value in _samples(structure.additional_properties, depth - 1))
+            yield from ({"k": value} for value in _samples(structure.additional_properties, depth - 1, within))
 
 
 def name_of(change: Change) -> str:
