@@ -15,7 +15,7 @@ from kubelite.meta import quantities, times
 from kubelite.meta.errors import BadRequest
 from kubelite.meta.types import Obj
 from kubelite.schema import facts, models
-from kubelite.schema.structure import Structure
+from kubelite.schema.structure import NO_FIELDS, Structure
 
 
 def check(structure: Structure, obj: Obj) -> list[str]:
@@ -37,8 +37,8 @@ def check(structure: Structure, obj: Obj) -> list[str]:
             raise BadRequest(_explained(name, str(mismatch))) from None
         if not found:
             raise BadRequest(_explained(name, str(e))) from e
-        return found
-    return unknown_fields(structure, obj) if name.startswith("apiextensions.") else []
+        return [path for path in found if path]
+    return []
 
 
 def normal(structure: Structure, obj: Obj) -> Obj:
@@ -56,7 +56,7 @@ def normal(structure: Structure, obj: Obj) -> Obj:
         return models.normal(name, obj)
     except msgspec.ValidationError:
         pass
-    cleaned = without_nulls(prune(structure, obj))
+    cleaned = without_nulls(prune(structure, obj), structure)
     try:
         return models.normal(name, cleaned)
     except msgspec.ValidationError as e:
@@ -82,7 +82,10 @@ def unknown_fields(structure: Structure, obj: Obj) -> list[str]:
 
 def without_nulls(value: Any, structure: Structure | None = None) -> Any:
     """A copy without the fields whose value is null; it shares what has none. With the structure, a null in a map or a list is
-    the zero of what that holds, as for a decoder into Go's types: `data: {a: }` in YAML is a key with an empty text."""
+    the zero of what that holds, as for a decoder into Go's types: `data: {a: }` in YAML is a key with an empty text;
+    those of values that may be anything stay."""
+    if structure is not None and structure.preserve_unknown and not structure.properties:
+        return value
     if isinstance(value, dict):
         if all(item is not None and not isinstance(item, dict | list) for item in value.values()):
             return value
@@ -119,10 +122,17 @@ def _unknown(structure: Structure, value: Any, path: str, found: list[str]) -> N
                     _unknown(child, item, f"{path}.{key}" if path else key, found)
             elif not structure.preserve_unknown and (structure.type or properties):
                 found.append(f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and structure.items is not None:
+    elif isinstance(value, list) and (items := _items(structure)) is not None:
         for position, item in enumerate(value):
             if isinstance(item, dict | list):
-                _unknown(structure.items, item, f"{path}[{position}]", found)
+                _unknown(items, item, f"{path}[{position}]", found)
+
+
+def _items(structure: Structure) -> Structure | None:
+    """The structure of items; where a custom schema speaks of none, they have no fields."""
+    if structure.items is None and structure.raw is not None and not structure.preserve_unknown:
+        return NO_FIELDS
+    return structure.items
 
 
 def _pruned(structure: Structure, value: Any) -> Any:
@@ -138,13 +148,17 @@ def _pruned(structure: Structure, value: Any) -> Any:
             elif structure.preserve_unknown:
                 kept[key] = item
         return kept
-    if isinstance(value, list) and structure.items is not None:
-        return [_pruned(structure.items, item) if isinstance(item, dict | list) else item for item in value]
+    if isinstance(value, list) and (items := _items(structure)) is not None:
+        return [_pruned(items, item) if isinstance(item, dict | list) else item for item in value]
     return value
 
 
 class _Mismatch(Exception):
-    """A value is of another type than its field; its text is the decoder's."""
+    """A value is of another type than its field; its text is the decoder's. `what` is that text without the field."""
+
+    def __init__(self, text: str, what: tuple[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.what = what
 
 
 def _explained(name: str, detail: str) -> str:
@@ -153,7 +167,7 @@ def _explained(name: str, detail: str) -> str:
 
 
 def _walk(name: str, value: Mapping[str, Any], path: str, stack: tuple[str, ...], found: list[str]) -> None:
-    """Adds the unknown fields of a value of a type to `found`.
+    """Adds the unknown fields of a value of a type to `found`, an empty text for one that nobody is told of.
 
     Raises:
         _Mismatch: a value is of the wrong type.
@@ -195,8 +209,7 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
     if field.is_message:
         if not isinstance(value, dict):
             raise _mismatch(name, stack, value, go_type)
-        if kind != "apiextensions.v1.JSONSchemaProps":
-            _walk(kind, value, path, stack, found)
+        _walk(kind, value, path, stack, found)
         return
     match kind:
         case "string" | "Duration":
@@ -236,6 +249,11 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
                     models.decode(models.Bytes, value)
                 except ValueError as e:
                     raise _Mismatch(str(e)) from None
+        case "JSONSchemaPropsOrBool" if not isinstance(value, bool | dict):
+            raise _Mismatch("boolean or JSON schema expected")
+        case "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrStringArray":
+            _walk_schemas(name, kind, value, stack, found)
+            fits = True
         case _:
             fits = True
     if not fits:
@@ -251,13 +269,37 @@ def _texts(name: str, field: facts.Field, value: Any, stack: tuple[str, ...]) ->
             raise _mismatch(name, stack, item, "string")
 
 
+_SCHEMA = "apiextensions.v1.JSONSchemaProps"
+
+
+def _walk_schemas(name: str, kind: str, value: Any, stack: tuple[str, ...], found: list[str]) -> None:
+    """`_walk` of a value that decodes itself: what is wrong below is said of its own field, unknown fields below are ignored."""
+    below: list[str] = []
+    try:
+        for item in value if isinstance(value, list) else [value] if isinstance(value, dict) else ():
+            wanted: tuple[type, str] = (dict, "v1.JSONSchemaProps")
+            if isinstance(value, list) and kind == "JSONSchemaPropsOrStringArray":
+                wanted = (str, "string")
+            if not isinstance(item, wanted[0]):
+                raise _mismatch(name, stack, item, wanted[1])
+            if isinstance(item, dict):
+                _walk(_SCHEMA, item, "", (), below)
+    except _Mismatch as e:
+        raise _of_field(name, stack, *e.what) if e.what else e from None
+    if below:
+        found.append("")
+
+
 def _mismatch(name: str, stack: tuple[str, ...], value: Any, go_type: str) -> _Mismatch:
     seen = json_type(value)
     if go_type in ("int32", "int64") and seen == "number":
         seen = f"number {value}"
-    return _Mismatch(
-        f"json: cannot unmarshal {seen} into Go struct field {name.rpartition('.')[2]}.{'.'.join(stack)} of type {go_type}"
-    )
+    return _of_field(name, stack, seen, go_type)
+
+
+def _of_field(name: str, stack: tuple[str, ...], seen: str, go_type: str) -> _Mismatch:
+    field = f"{name.rpartition('.')[2]}.{'.'.join(stack)}"
+    return _Mismatch(f"json: cannot unmarshal {seen} into Go struct field {field} of type {go_type}", (seen, go_type))
 
 
 def json_type(value: Any) -> str:

@@ -16,7 +16,7 @@ from kubelite.meta.errors import BadRequest
 from kubelite.meta.types import Obj
 from kubelite.schema import checking, conversion, models, podspecs
 from kubelite.schema.kinds import Kind
-from kubelite.schema.structure import Structure, structure_of
+from kubelite.schema.structure import NO_FIELDS, Structure, structure_of
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
@@ -49,26 +49,33 @@ def complete(kind: Kind, obj: Obj) -> None:
 def structural(structure: Structure, value: Any) -> None:
     """Adds a custom schema's defaults to a value, in place. A null where none may be is replaced by the default or removed."""
     if isinstance(value, dict):
-        for name, child in structure.properties.items():
-            present = name in value
-            if present and value[name] is None and not child.nullable and not child.definition:
-                if not child.has_default:
+        properties, values = structure.properties, structure.additional_properties
+        for name, child in properties.items():
+            if child.has_default and name not in value:
+                value[name] = copies.deep_copy(child.default)
+        for name in list(value):
+            below = properties.get(name) or values
+            if below is None:
+                continue
+            if value[name] is None and _is_replaced(below):
+                if not below.has_default:
                     del value[name]
                     continue
-                present = False
-            if not present and child.has_default:
-                value[name] = copies.deep_copy(child.default)
-            if child.raw is not None and isinstance(value.get(name), dict | list):
-                structural(child, value[name])
-        values = structure.additional_properties
-        if values is not None:
-            for name, item in value.items():
-                if name not in structure.properties and isinstance(item, dict | list):
-                    structural(values, item)
+                value[name] = copies.deep_copy(below.default)
+            if below.raw is not None and isinstance(value[name], dict | list):
+                structural(below, value[name])
     elif isinstance(value, list) and structure.items is not None:
-        for item in value:
-            if isinstance(item, dict | list):
-                structural(structure.items, item)
+        items = structure.items
+        for index, item in enumerate(value):
+            if item is None and items.has_default and _is_replaced(items):
+                value[index] = copies.deep_copy(items.default)
+            if isinstance(value[index], dict | list):
+                structural(items, value[index])
+
+
+def _is_replaced(structure: Structure) -> bool:
+    """Whether a null can't stay."""
+    return not structure.nullable and not structure.definition and structure is not NO_FIELDS
 
 
 def _metadata(kind: Kind, obj: Obj) -> None:

@@ -35,7 +35,7 @@ _GO_TYPES = {
     "FieldsV1": "v1.FieldsV1",
     "IntOrString": "intstr.IntOrString",
     "RawExtension": "runtime.RawExtension",
-}
+} | {name: f"v1.{name}" for name in ("JSON", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrStringArray")}
 
 
 @dataclass(frozen=True, slots=True)

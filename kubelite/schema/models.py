@@ -7,8 +7,9 @@ Models are made when their type is first met.
 
 import base64
 import binascii
+from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, ForwardRef, Union
 
 import msgspec
 
@@ -42,9 +43,30 @@ class Bytes(Text):
     __slots__ = ()
 
 
+class Number(Text):
+    """A float, whose JSON text is that of an integer where it is whole."""
+
+    __slots__ = ()
+
+
+class SchemaOrMore(Text):
+    """A schema or a list of such; whatever else is taken for none of them, as the real server does."""
+
+    __slots__ = ()
+
+
+class SchemaOrTexts(Text):
+    """A schema or a list of texts, as `SchemaOrMore`."""
+
+    __slots__ = ()
+
+
 _Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_SCALARS: dict[str, Any] = {"string": str, "int32": _Int32, "int64": _Int64, "bool": bool, "double": float, "bytes": Bytes}
+#: The one type that contains itself: its model is looked up when it is used, since it is not made yet where it is named.
+_SCHEMA_NAME = "apiextensions.v1.JSONSchemaProps"
+_SCHEMA = ForwardRef("model(_SCHEMA_NAME)")
+_SCALARS: dict[str, Any] = {"string": str, "int32": _Int32, "int64": _Int64, "bool": bool, "double": Number, "bytes": Bytes}
 _SPECIAL: dict[str, Any] = {
     "Quantity": Quantity,
     "Time": Time,
@@ -54,15 +76,13 @@ _SPECIAL: dict[str, Any] = {
     "IntOrString": int | str,
     "RawExtension": dict[str, Any],
     "JSON": Any,
-    "JSONSchemaPropsOrBool": Any,
-    "JSONSchemaPropsOrArray": Any,
-    "JSONSchemaPropsOrStringArray": Any,
+    "JSONSchemaPropsOrBool": Union[_SCHEMA, bool],  # noqa: UP007 -- a forward reference has no operator
+    "JSONSchemaPropsOrArray": SchemaOrMore,
+    "JSONSchemaPropsOrStringArray": SchemaOrTexts,
 }
 _NO_BYTES = Bytes("")
 #: The values that optional fields are left out with; msgspec knows them by their identity.
-_ZEROS: dict[str, Any] = {"string": "", "int32": 0, "int64": 0, "bool": False, "double": 0.0, "bytes": _NO_BYTES}
-#: Recursive types, whose values are taken as they are.
-_OPAQUE = frozenset(("apiextensions.v1.JSONSchemaProps",))
+_ZEROS: dict[str, Any] = {"string": "", "int32": 0, "int64": 0, "bool": False, "bytes": _NO_BYTES}
 
 
 def normal(name: str, obj: Obj) -> Obj:
@@ -125,14 +145,14 @@ def _member(field: facts.Field) -> tuple[Any, dict[str, Any]]:
         return annotation, {"default_factory": lambda: _ZERO_QUANTITY}
     if field.type == "IntOrString":
         return annotation, {"default_factory": lambda: 0}
-    if field.is_message and field.type not in _OPAQUE:
+    if field.is_message:
         return annotation, {"default_factory": annotation}
     return annotation | msgspec.UnsetType, {"default": msgspec.UNSET}
 
 
 def _annotation(name: str) -> Any:
-    if name in _OPAQUE:
-        return dict[str, Any]
+    if name == _SCHEMA_NAME:
+        return _SCHEMA
     return _SCALARS.get(name) or _SPECIAL.get(name) or model(name)
 
 
@@ -145,6 +165,8 @@ def decode(kind: type, value: Any) -> Any:
     Raises:
         ValueError: the value is none; its text is the API's.
     """
+    if kind in _FORMS:
+        return kind(_FORMS[kind](value))
     if kind is Quantity:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(quantities.FORMAT_FAULT)
@@ -166,6 +188,38 @@ def decode(kind: type, value: Any) -> Any:
             raise ValueError(f"illegal base64 data at input byte {_bad_byte(value)}") from None
         value = base64.b64encode(decoded).decode()
     return Bytes(value) if value else _NO_BYTES
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"Expected `float`, got `{type(value).__name__}`")
+    whole = float(value)
+    return int(whole) if whole.is_integer() and abs(whole) < _LONGEST_WHOLE else whole
+
+
+#: Numbers from here on are written with an exponent.
+_LONGEST_WHOLE = 1e21
+
+
+def _schema_or(more: Any) -> Callable[[Any], Any]:
+    """A function that reads a schema, or a list of what `more()` is, and takes whatever else for nothing."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, dict):
+            return msgspec.convert(value, model(_SCHEMA_NAME), dec_hook=decode)
+        return (
+            msgspec.convert(value, list.__class_getitem__(more()), dec_hook=decode) if value and isinstance(value, list) else None
+        )
+
+    return read
+
+
+#: How values are read whose types decode themselves.
+_FORMS: dict[type, Callable[[Any], Any]] = {
+    Number: _number,
+    SchemaOrMore: _schema_or(lambda: model(_SCHEMA_NAME)),
+    SchemaOrTexts: _schema_or(lambda: str),
+}
 
 
 def _bad_byte(value: str) -> int:

@@ -15,7 +15,7 @@ from kubelite.schema import definitions, facts
 from kubelite.schema.kinds import Kind
 
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
-_OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 #: Definitions whose values may hold anything.
 _FREE = frozenset(
     (
@@ -23,11 +23,11 @@ _FREE = frozenset(
         "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
         "io.k8s.apimachinery.pkg.apis.meta.v1.Patch",
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray",
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool",
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
     )
 )
+_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+#: Definitions whose values are a schema or something else.
+_SCHEMA_OR = frozenset((f"{_SCHEMA}OrArray", f"{_SCHEMA}OrBool", f"{_SCHEMA}OrStringArray"))
 
 #: Defaults that the published schemas state and the definitions leave out; the keys of map lists need them.
 #: Source: api/openapi-spec of Kubernetes v1.34.3.
@@ -55,6 +55,7 @@ class Structure:
         "enum",
         "format",
         "has_default",
+        "holds_objects",
         "list_map_keys",
         "list_type",
         "map_type",
@@ -85,6 +86,8 @@ class Structure:
         self.quantity = False
         self.preserve_unknown = False
         self.embedded_resource = False
+        #: Whether it or something below is an embedded resource.
+        self.holds_objects = False
         self.nullable = False
         self.has_default = False
         self.default: Any = None
@@ -154,8 +157,17 @@ def of_definition(name: str) -> Structure:
         # FieldsV1 and the like are replaced as a whole
         structure.type, structure.map_type = "object", "atomic"
         return structure
+    if name in _SCHEMA_OR:
+        structure.nullable, structure.map_type = True, "atomic"
+        structure._make = _share_schema
+        return structure
     _describe(structure, definitions.fragment(name))
     return structure
+
+
+def _share_schema(structure: Structure) -> None:
+    schema = of_definition(_SCHEMA)
+    structure._properties, structure._items = schema.properties, schema
 
 
 def _of_fragment(fragment: definitions.Fragment) -> Structure:
@@ -240,7 +252,7 @@ def of_custom(kind: Kind) -> Structure:
 def _type_meta() -> dict[str, Structure]:
     text = Structure()
     text.type = "string"
-    return {"apiVersion": text, "kind": text, "metadata": of_definition(_OBJECT_META)}
+    return {"apiVersion": text, "kind": text, "metadata": of_definition(OBJECT_META)}
 
 
 def of_schema(schema: Obj | Mapping[str, Any]) -> Structure:
@@ -252,6 +264,7 @@ def of_schema(schema: Obj | Mapping[str, Any]) -> Structure:
     structure.nullable = bool(schema.get("nullable"))
     structure.preserve_unknown = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
     structure.embedded_resource = bool(schema.get("x-kubernetes-embedded-resource"))
+    structure.holds_objects = _holds_objects(schema)
     structure.list_type = schema.get("x-kubernetes-list-type", "")
     structure.list_map_keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
     structure.map_type = schema.get("x-kubernetes-map-type", "")
@@ -261,6 +274,13 @@ def of_schema(schema: Obj | Mapping[str, Any]) -> Structure:
     structure.default = schema.get("default")
     structure._make = _make_schema
     return structure
+
+
+def _holds_objects(schema: Mapping[str, Any]) -> bool:
+    if schema.get("x-kubernetes-embedded-resource"):
+        return True
+    below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    return any(isinstance(part, Mapping) and _holds_objects(part) for part in below)
 
 
 def _make_schema(structure: Structure) -> None:
@@ -275,4 +295,8 @@ def _make_schema(structure: Structure) -> None:
     if isinstance(values, dict):
         structure._values = of_schema(values)
     elif values is True:
-        structure._values = of_schema({"x-kubernetes-preserve-unknown-fields": True})
+        structure._values = NO_FIELDS  # any scalar; of objects nothing is known
+
+
+#: A custom kind's values of which nothing is known and nothing preserved.
+NO_FIELDS = of_schema({"type": "object"})

@@ -76,6 +76,43 @@ def test_wrong_types_are_refused_in_the_words_of_the_decoder(resource: str, obj:
     assert e.value.message.endswith(f": {detail}")
 
 
+def definition(**size: Any) -> Any:
+    schema = {"type": "object", "properties": {"size": size}}
+    return {"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]}}
+
+
+@pytest.mark.parametrize(
+    ("size", "detail"),
+    [
+        ({"maxLength": 1.5}, "json: cannot unmarshal number 1.5 into Go struct field {}properties.maxLength of type int64"),
+        ({"not": {"type": 5}}, "json: cannot unmarshal number into Go struct field {}properties.not.type of type string"),
+        ({"anyOf": {}}, "json: cannot unmarshal object into Go struct field {}properties.anyOf of type []v1.JSONSchemaProps"),
+        ({"items": {"not": {"type": 5}}}, "json: cannot unmarshal number into Go struct field {}properties.items of type string"),
+        ({"additionalProperties": "x"}, "boolean or JSON schema expected"),
+    ],
+)
+def test_schemas_within_definitions_are_checked_too(size: Any, detail: str) -> None:
+    with pytest.raises(BadRequest) as e:
+        checking.check(of("customresourcedefinitions.apiextensions.k8s.io"), definition(**size))
+    assert e.value.message.endswith(detail.format("JSONSchemaProps.spec.versions.schema.openAPIV3Schema."))
+
+
+def test_schemas_within_definitions_have_a_normal_form() -> None:
+    kind = of("customresourcedefinitions.apiextensions.k8s.io")
+    sent = {
+        "maximum": 2.0,
+        "minimum": 0.5,
+        "nullable": False,
+        "items": {"color": "red", "properties": {}},
+        "default": {"a": None},
+    }
+    obj = definition(**sent, color="red")
+    assert checking.check(kind, obj) == ["spec.versions[0].schema.openAPIV3Schema.properties.size.color"]
+    made = checking.normal(kind, obj)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["size"]
+    assert made == {"maximum": 2, "minimum": 0.5, "items": {}, "default": {"a": None}}
+    assert [type(made[limit]) for limit in ("maximum", "minimum")] == [int, float]
+
+
 def test_normal_objects_have_no_zero_values_and_all_fields_that_are_always_written() -> None:
     obj = {
         "kind": "Pod",
