@@ -51,11 +51,11 @@ def not_found(field: str, value: Any) -> Cause:
 
 
 def too_long(field: str, limit: int) -> Cause:
-    return Cause(field, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
+    return Cause(field, "FieldValueTooLong", f"Too long: may not be more than {limit} {'byte' if limit == 1 else 'bytes'}")
 
 
 def too_many(field: str, actual: int, limit: int) -> Cause:
-    return Cause(field, "FieldValueTooMany", f"Too many: {actual}: must have at most {limit} items")
+    return Cause(field, "FieldValueTooMany", f"Too many: {actual}: must have at most {limit} {'item' if limit == 1 else 'items'}")
 
 
 def format_value(value: Any) -> str:

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import msgspec
 import orjson
 
-from kubelite.meta import copies, errors, gotext
+from kubelite.meta import errors, gotext
 from kubelite.meta.types import Obj
 from kubelite.registry import strategies
 from kubelite.registry.contract import WriteOptions
-from kubelite.schema import checking, defaults, models, structure
+from kubelite.schema import checking, coercion, defaults, models, structure
 from kubelite.schema.kinds import Kind
-
-OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 
 def received(kind: Kind, sent: Obj, options: WriteOptions) -> Obj:
@@ -97,7 +95,7 @@ def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
     """A new object in normal form without the fields that are unknown, and those fields' paths."""
     shape = structure.structure_of(kind)
     if kind.custom:
-        return _normal_custom(kind, shape, obj)
+        return coercion.normal(kind, shape, obj)
     try:
         return models.normal(shape.definition, obj), ()
     except msgspec.ValidationError:
@@ -106,27 +104,6 @@ def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
         normal = checking.normal(shape, cleaned)
         normal.setdefault("metadata", {})
         return normal, unknown
-
-
-def _normal_custom(kind: Kind, shape: structure.Structure, obj: Obj) -> tuple[Obj, Sequence[str]]:
-    meta = obj.get("metadata")
-    if meta is not None and not isinstance(meta, dict):
-        raise errors.BadRequest(
-            f"json: cannot unmarshal {checking.json_type(meta)} into Go struct field ObjectMeta.metadata of type v1.ObjectMeta"
-        )
-    obj = copies.deep_copy(obj)
-    inner = structure.of_definition(OBJECT_META)
-    own = checking.without_nulls(meta or {})
-    try:
-        unknown = [f"metadata.{path}" for path in checking.check(inner, own)]
-    except errors.BadRequest as e:
-        handled = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
-        raise errors.BadRequest(f"{handled}: {e.message.partition('ObjectMeta: ')[2]}") from e
-    obj["metadata"] = checking.normal(inner, own)
-    unknown += checking.unknown_fields(shape, obj)
-    if unknown:
-        obj = copies.deep_copy(checking.prune(shape, obj))
-    return obj, unknown
 
 
 def _warn(unknown: Sequence[str], options: WriteOptions) -> None:

@@ -173,9 +173,10 @@ class CustomKinds:
         obj = registry.parsed(entry)
         meta = dict(obj["metadata"])
         meta["finalizers"] = [f for f in meta.get("finalizers") or () if f != FINALIZER]
-        meta.pop("resourceVersion", None)
         try:
             await registry.update(Target(kind, "", name), {**obj, "metadata": meta}, registry.own_options)
+        except errors.Conflict:
+            return False
         except errors.NotFound:
             return True
         return True
@@ -196,6 +197,7 @@ class DefinitionStrategy(Strategy):
     checks_structure = True
     has_status = True
     has_generation = True
+    allow_unconditional_update = False
 
     def normalize(self, obj: Obj) -> None:
         spec = obj.get("spec")
@@ -205,7 +207,10 @@ class DefinitionStrategy(Strategy):
         if isinstance(wanted, dict) and isinstance(wanted.get("kind"), str) and wanted["kind"]:
             wanted.setdefault("singular", wanted["kind"].lower())
             wanted.setdefault("listKind", f"{wanted['kind']}List")
-        spec.setdefault("conversion", {"strategy": "None"})
+        conversion = spec.setdefault("conversion", {"strategy": "None"})
+        webhook = conversion.get("webhook", {"clientConfig": None})
+        if "clientConfig" not in webhook and not webhook.get("conversionReviewVersions"):
+            del conversion["webhook"]
 
     def prepare_create(self, request: Request, obj: Obj) -> None:
         obj["metadata"]["generation"] = 1
@@ -266,8 +271,8 @@ class DefinitionStrategy(Strategy):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
             status = dict(new["status"])
             stored = list(status.get("storedVersions") or ())
-            stored += [v["name"] for v in new["spec"].get("versions") or () if v.get("storage") and v.get("name") not in stored]
-            status["storedVersions"] = stored
+            writing = [v["name"] for v in new["spec"].get("versions") or () if v.get("storage")][:1]
+            status["storedVersions"] = stored + [name for name in writing if name not in stored]
             new["status"] = status
             self._accept(request, new)
 
@@ -276,18 +281,11 @@ class DefinitionStrategy(Strategy):
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if request.subresource:
-            return []
-        causes = definitions.check(new, named=False)
-        spec, was = new["spec"], old["spec"]
-        for path, now, before in (
-            ("spec.group", spec.get("group"), was.get("group")),
-            ("spec.names.plural", spec["names"].get("plural"), was["names"].get("plural")),
-            ("spec.scope", spec.get("scope"), was.get("scope")),
-            ("spec.names.kind", spec["names"].get("kind"), was["names"].get("kind")),
-        ):
-            if now != before:
-                causes.append(errors.invalid(path, now, "field is immutable"))
-        return causes
+            return definitions.check_status(new)
+        return definitions.check_update(new, old, _is_established(old))
+
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        return definitions.warnings(new, old) if not request.subresource else ()
 
     def plan_delete(self, request: Request, old: Obj, options: DeleteOptions) -> tuple[Obj | None, bool] | None:
         meta = old["metadata"]

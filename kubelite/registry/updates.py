@@ -221,7 +221,7 @@ def _prepare(write: Write, new: Obj, old: Obj) -> None:
     causes += specific
     changed = not request.subresource and new.get("spec", _ABSENT) != old.get("spec")
     if kind.custom or (changed and not strategy.checks_structure):
-        causes += structural.validate(kind, new, old, specific)
+        causes += structural.validate(kind, new, old, specific, request.subresource, write.options.warnings)
     write.refuse(target.name, causes)
     write.options.warnings += strategy.warnings(request, new, old)
 

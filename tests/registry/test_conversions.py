@@ -22,7 +22,7 @@ SPEC: Obj = {
 
 def definition() -> Obj:
     def version(name: str, *, storage: bool) -> Obj:
-        schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": SPEC}}}
+        schema = {"openAPIV3Schema": {"type": "object", "description": name, "properties": {"spec": SPEC}}}
         fields = [{"jsonPath": ".spec.host"}] if name == "v1" else []
         return {"name": name, "served": True, "storage": storage, "schema": schema, "selectableFields": fields}
 

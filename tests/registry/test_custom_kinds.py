@@ -96,7 +96,11 @@ async def test_custom_objects_are_defaulted_and_pruned(cluster: Cluster) -> None
     ("spec", "message"),
     [
         ({"size": 11}, "spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10"),
-        ({"size": "2"}, 'spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"'),
+        (
+            {"size": "2"},
+            "[.spec.size: Invalid value: 0: .spec.size accessor error: 2 is of the type string, expected int64, "
+            'spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"]',
+        ),
         ({"size": None}, "spec.size: Required value"),
         ({"color": "pink"}, 'spec.color: Unsupported value: "pink": supported values: "red", "blue"'),
         ({"word": "A"}, "spec.word: Invalid value: \"A\": spec.word in body should match '^[a-z]+$'"),
@@ -265,7 +269,7 @@ async def test_each_version_has_its_own_selectable_fields(cluster: Cluster) -> N
             "name": name,
             "served": True,
             "storage": name == "v1",
-            "schema": {"openAPIV3Schema": schema()},
+            "schema": {"openAPIV3Schema": {**schema(), "description": name}},
             "selectableFields": [{"jsonPath": path}],
         }
         for name, path in (("v1", ".spec.color"), ("v1beta1", ".spec.word"))

@@ -172,15 +172,19 @@ class CustomStrategy(Strategy):
         obj["metadata"]["generation"] = 1
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        """What the scale subresource shows are counts."""
+        """What the scale subresource shows are counts and a selector."""
         version = request.kind.crd_version or {}
         subresources: Any = version.get("subresources") or {}
-        scale = subresources.get("scale") or {}
-        causes = []
-        for path in (scale.get("specReplicasPath") or "", scale.get("statusReplicasPath") or ""):
-            value = get(obj, *path.strip(".").split(".")) if path else None
-            if isinstance(value, int) and not isinstance(value, bool) and value < 0:
-                causes.append(invalid(path, value, "should be a non-negative integer"))
+        scale = subresources.get("scale")
+        if scale is None:
+            return []
+        causes = [] if request.subresource == "status" else _count_faults(obj, scale["specReplicasPath"])
+        causes += _count_faults(obj, scale["statusReplicasPath"])
+        selector = scale.get("labelSelectorPath")
+        if selector:
+            found = get(obj, *selector.strip(".").split("."))
+            if found is not None and not isinstance(found, str):
+                causes.append(invalid(selector, "", _of_type(selector, found, "string")))
         return causes
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
@@ -222,6 +226,33 @@ class CustomStrategy(Strategy):
         ignored = ("metadata", "status") if has_status else ("metadata",)
         if any(new.get(f) != old.get(f) for f in new.keys() | old.keys() if f not in ignored):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+_GO_TYPES = {
+    str: "string",
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+    dict: "map[string]interface {}",
+    list: "[]interface {}",
+}
+_MAX_INT32 = 2**31 - 1
+
+
+def _count_faults(obj: Obj, path: str) -> list[Cause]:
+    value = get(obj, *path.strip(".").split("."))
+    if value is None:
+        return []
+    if type(value) is not int:
+        return [invalid(path, 0, _of_type(path, value, "int64"))]
+    if value < 0:
+        return [invalid(path, value, "should be a non-negative integer")]
+    return [invalid(path, value, f"should be less than or equal to {_MAX_INT32}")] if value > _MAX_INT32 else []
+
+
+def _of_type(path: str, value: Any, wanted: str) -> str:
+    shown = str(value).lower() if isinstance(value, bool) else value
+    return f"{path} accessor error: {shown} is of the type {_GO_TYPES[type(value)]}, expected {wanted}"
 
 
 GENERIC = Strategy()

@@ -5,12 +5,11 @@ Source: pkg/apis/admissionregistration/validation/validation.go, v1.34.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import fields
+from kubelite.registry.validation import fields, webhookclients
 from kubelite.schema import expressions
 
 _SIDE_EFFECTS = ("None", "NoneOnDryRun")
@@ -130,7 +129,7 @@ def _hook_faults(hook: Obj, path: str) -> list[Cause]:
         text = "the timeout value must be between 1 and 30 seconds"
         found.append(errors.invalid(f"{path}.timeoutSeconds", timeout_s, text))
     found += _selector_faults(hook, path)
-    found += client_faults(hook.get("clientConfig") or {}, f"{path}.clientConfig")
+    found += webhookclients.client_faults(hook.get("clientConfig") or {}, f"{path}.clientConfig")
     found += _condition_faults(hook.get("matchConditions") or (), f"{path}.matchConditions", CONDITION_VARIABLES)
     versions = hook.get("admissionReviewVersions") or []
     if not versions:
@@ -155,51 +154,6 @@ def _qualified(name: str, path: str) -> list[Cause]:
     found = fields.invalid_if(names.dns1123_subdomain(name), path, name)
     if not found and len(name.split(".")) < 3:
         return [errors.invalid(path, name, "should be a domain with at least three segments separated by dots")]
-    return found
-
-
-def client_faults(config: Obj, path: str) -> list[Cause]:
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        return [errors.required(path, "exactly one of url or service is required")]
-    if url is not None:
-        return _url_faults(url, f"{path}.url")
-    found = [errors.required(f"{path}.service.{field}") for field in ("name", "namespace") if not (service or {}).get(field)]
-    port = (service or {}).get("port", 443)
-    if not 1 <= port <= 65535:
-        text = f"port is not valid: {'; '.join(names.port_number(port))}"
-        found.append(errors.invalid(f"{path}.service.port", port, text))
-    service_path = (service or {}).get("path")
-    if service_path and not service_path.startswith("/"):
-        found.append(errors.invalid(f"{path}.service.path", service_path, "must start with a '/'"))
-    steps = (service_path or "").split("/")[1:] if (service_path or "/").startswith("/") else [""]
-    if service_path and service_path != "/":
-        for number, step in enumerate(steps[:-1] if steps and not steps[-1] and len(steps) > 1 else steps):
-            at = f"{path}.service.path"
-            if not step:
-                found.append(errors.invalid(at, service_path, f"segment[{number}] may not be empty"))
-            else:
-                found += [errors.invalid(at, service_path, f"segment[{number}]: {t}") for t in names.dns1123_subdomain(step)]
-    return found
-
-
-def _url_faults(url: str, path: str) -> list[Cause]:
-    form = "; desired format: https://host[/path]"
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        return [errors.required(path, f"url must be a valid URL: {error}{form}")]
-    found = []
-    if parts.scheme != "https":
-        found.append(errors.invalid(path, parts.scheme, f"'https' is the only allowed URL scheme{form}"))
-    if not parts.netloc:
-        found.append(errors.invalid(path, parts.netloc, f"host must be specified{form}"))
-    if parts.username is not None:
-        found.append(errors.invalid(path, parts.username, "user information is not permitted in the URL"))
-    if parts.fragment:
-        found.append(errors.invalid(path, parts.fragment, "fragments are not permitted in the URL"))
-    if parts.query:
-        found.append(errors.invalid(path, parts.query, "query parameters are not permitted in the URL"))
     return found
 
 

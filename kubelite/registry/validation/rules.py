@@ -1,123 +1,148 @@
 """x-kubernetes-validations: the rules in CEL that a custom kind's schema states about its values.
 
 Rules run after the schema itself holds. A rule that names `oldSelf` compares with the stored value and runs on updates only,
-where the old value can be told: under maps and objects by name, in lists of type map by their keys.
+where the old value can be told: under maps and objects by name, in lists of type map by their keys. What other rules find wrong
+with a value that did not change is a warning.
 
-Source: apiextensions-apiserver pkg/apiserver/schema/cel, KEP-2876, v0.34.
+Source: apiextensions-apiserver pkg/apiserver/schema/cel and pkg/apis/apiextensions/validation, v0.34; KEP-2876, KEP-4008.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kubelite.meta import errors
 from kubelite.meta.errors import Cause
+from kubelite.registry.validation import fieldpaths, schemavalues
+from kubelite.registry.validation.schemavalues import ABSENT
 from kubelite.schema import expressions
-from kubelite.schema.expressions import Expression, ExpressionError
+from kubelite.schema.expressions import ExpressionError
 
 _Schema = Mapping[str, Any]
 
-_ABSENT: Any = object()
-_BUILDERS = {
-    "FieldValueForbidden": "Forbidden",
-    "FieldValueRequired": "Required value",
-    "FieldValueDuplicate": "Duplicate value",
-}
+_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+_LONGEST_MESSAGE_BYTES = 5 * 1024
 
 
-def has_rules(schema: _Schema) -> bool:
-    """Whether a schema states rules anywhere, so that objects of kinds without any are not walked again."""
-    if schema.get("x-kubernetes-validations"):
-        return True
-    below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(isinstance(part, Mapping) and has_rules(part) for part in below)
-
-
-def validate(schema: _Schema, value: Any, old: Any, path: str, causes: list[Cause]) -> None:
+def validate(schema: _Schema, value: Any, old: Any, path: str, causes: list[Cause], warnings: list[str] | None = None) -> None:
     """Adds what the rules of a schema find wrong with a value; `old` is None on a create."""
-    _walk(schema, value, _ABSENT if old is None else old, path, causes)
+    _Run(causes, warnings if warnings is not None else []).walk(schema, _Node(value, ABSENT if old is None else old, None), path)
 
 
-def _walk(schema: _Schema, value: Any, old: Any, path: str, causes: list[Cause]) -> None:
-    if value is None:
-        return
-    for rule in schema.get("x-kubernetes-validations") or ():
-        cause = _check(schema, rule, value, old, path)
-        if cause is not None:
-            causes.append(cause)
-    if isinstance(value, Mapping):
-        before = old if isinstance(old, Mapping) else {}
-        properties, values = schema.get("properties") or {}, schema.get("additionalProperties")
-        dot = f"{path}." if path else ""
-        for name, item in value.items():
-            below = properties.get(name)
-            at = f"{dot}{name}"
-            if below is None and isinstance(values, Mapping):
-                below, at = values, f"{path}[{name}]"
-            if isinstance(below, Mapping):
-                _walk(below, item, before.get(name, _ABSENT), at, causes)
-    elif isinstance(value, list) and isinstance(schema.get("items"), Mapping):
-        before_of = _correlated(schema, old)
-        for index, item in enumerate(value):
-            _walk(schema["items"], item, before_of(item), f"{path}[{index}]", causes)
+class _Node:
+    """A value and the old one that it was. Whether they are equal is worked out once, when a rule doesn't hold."""
+
+    __slots__ = ("_around", "_is_same", "old", "value")
+
+    def __init__(self, value: Any, old: Any, around: "_Node | None") -> None:
+        self.value, self.old = value, old
+        self._around = around
+        self._is_same: bool | None = None
+
+    def below(self, value: Any, old: Any) -> "_Node":
+        return _Node(value, old, self)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing changed here, or nothing in what is around it where the old value can't be told."""
+        if self.old is ABSENT:
+            return self._around is not None and self._around.is_same
+        if self._is_same is None:
+            self._is_same = schemavalues.is_same(self.value, self.old)
+        return self._is_same
 
 
-def _correlated(schema: _Schema, old: Any) -> Any:
-    """A function from a list's item to the old item that it was, _ABSENT where that cannot be told."""
-    keys: Sequence[str] = schema.get("x-kubernetes-list-map-keys") or ()
-    if schema.get("x-kubernetes-list-type") != "map" or not isinstance(old, list):
-        return lambda item: _ABSENT
-    before = {tuple(item.get(k) for k in keys): item for item in old if isinstance(item, Mapping)}
-    return lambda item: before.get(tuple(item.get(k) for k in keys), _ABSENT)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One object's validation."""
+
+    causes: list[Cause]
+    warnings: list[str]
+
+    def walk(self, schema: _Schema, node: _Node, path: str) -> None:
+        value = node.value
+        if value is None:
+            return
+        for rule in schema.get("x-kubernetes-validations") or ():
+            self._ask(schema, rule, node, path)
+        if isinstance(value, Mapping):
+            before = node.old if isinstance(node.old, Mapping) else {}
+            properties, values = schema.get("properties") or {}, schema.get("additionalProperties")
+            for name, item in value.items():
+                below, at = properties.get(name), f"{path}.{name}" if path else name
+                if below is None and isinstance(values, Mapping):
+                    below, at = values, f"{path}[{name}]"
+                if isinstance(below, Mapping):
+                    self.walk(below, node.below(item, before.get(name, ABSENT)), at)
+        elif isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+            before_of = schemavalues.correlated(schema, node.old)
+            for index, item in enumerate(value):
+                self.walk(schema["items"], node.below(item, before_of(item)), f"{path}[{index}]")
+
+    def _ask(self, schema: _Schema, rule: Mapping[str, Any], node: _Node, path: str) -> None:
+        text, kind = rule.get("rule", ""), schema.get("type", "")
+        shown = (rule.get("message") or text).strip()
+        try:
+            expression = expressions.compile(text)
+        except ExpressionError as e:
+            self.causes.append(errors.invalid(path or "<nil>", kind, f"rule compile error: {e}"))
+            return
+        compares = "oldSelf" in expression.variables
+        if compares and node.old in (ABSENT, None) and not rule.get("optionalOldSelf"):
+            return
+        variables = {"self": _shown(node.value, text)}
+        if compares:
+            variables["oldSelf"] = _old(node.old, text, bool(rule.get("optionalOldSelf")))
+        try:
+            holds = expression.evaluate(variables)
+        except ExpressionError as e:
+            self.causes.append(errors.invalid(path or "<nil>", kind, f"{e} evaluating rule: {shown}"))
+            return
+        if holds is not True:
+            cause = _fault(schema, rule, path, _message(rule, variables))
+            if not compares and node.is_same:
+                self.warnings.append(str(cause))
+            else:
+                self.causes.append(cause)
 
 
-def _check(schema: _Schema, rule: Mapping[str, Any], value: Any, old: Any, path: str) -> Cause | None:
-    text = rule.get("rule", "")
-    try:
-        expression = expressions.compile(text)
-    except ExpressionError as e:
-        return _fault(schema, rule, path, f"rule compile error: {e}")
-    variables: dict[str, Any] = {"self": _shown(value, text)}
-    if "oldSelf" in expression.variables:
-        if rule.get("optionalOldSelf"):
-            variables["oldSelf"] = None if old is _ABSENT else _shown(old, text)
-        elif old is _ABSENT:
-            return None
-        else:
-            variables["oldSelf"] = _shown(old, text)
-    try:
-        holds = expression.evaluate(variables)
-    except ExpressionError as e:
-        return _fault(schema, rule, path, f"{e} evaluating rule: {rule.get('message') or text}")
-    return None if holds is True else _fault(schema, rule, path, _message(rule, text, variables))
+def _old(old: Any, text: str, optional: bool) -> Any:
+    if not optional:
+        return _shown(old, text)
+    from cel import OptionalValue
+
+    return OptionalValue.none() if old in (ABSENT, None) else OptionalValue.of(_shown(old, text))
 
 
-def _message(rule: Mapping[str, Any], text: str, variables: Mapping[str, Any]) -> str:
+def _message(rule: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     made = rule.get("messageExpression")
     if made:
         try:
-            result = _compiled(made).evaluate(variables)
+            result = expressions.compile(made).evaluate(variables)
         except ExpressionError:
             result = None  # the fixed message stands in, as in Kubernetes
-        if isinstance(result, str) and result.strip() and "\n" not in result:
-            return result
-    return rule.get("message") or f"failed rule: {text}"
-
-
-def _compiled(text: str) -> Expression:
-    return expressions.compile(text)
+        if isinstance(result, str):
+            result = result.strip()
+            if result and "\n" not in result and len(result.encode()) <= _LONGEST_MESSAGE_BYTES:
+                return result
+    return (rule.get("message") or f"failed rule: {rule.get('rule', '').strip()}").strip()
 
 
 def _fault(schema: _Schema, rule: Mapping[str, Any], path: str, message: str) -> Cause:
-    field_path = rule.get("fieldPath") or ""
-    at = f"{path}{field_path}" if path else field_path.removeprefix(".")
-    reason = rule.get("reason") or "FieldValueInvalid"
-    kind = schema.get("type") or "object"
-    if reason == "FieldValueInvalid":
-        return errors.invalid(at, kind, message)
-    if reason == "FieldValueDuplicate":
-        return Cause(at, reason, f'Duplicate value: "{kind}"')
-    return Cause(at, reason, f"{_BUILDERS.get(reason, 'Invalid value')}: {message}")
+    at = path
+    if rule.get("fieldPath"):
+        below, _ = fieldpaths.resolve(rule["fieldPath"], schema)
+        at = f"{path}.{below}" if path else below
+    at, kind = at or "<nil>", schema.get("type", "")
+    match rule.get("reason"):
+        case "FieldValueForbidden":
+            return errors.forbidden(at, message)
+        case "FieldValueRequired":
+            return errors.required(at, message)
+        case "FieldValueDuplicate":
+            return errors.duplicate(at, kind)
+    return errors.invalid(at, kind, message)
 
 
 def _shown(value: Any, text: str) -> Any:
@@ -149,25 +174,57 @@ def _escape(name: str) -> str:
     return out.replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
 
 
-def check_rules(schema: _Schema, path: str, causes: list[Cause]) -> None:
-    """Adds the faults of a definition's own rules: those that are no CEL."""
+def check(rule: Mapping[str, Any], schema: _Schema, path: str) -> Iterator[Cause]:
+    """What is wrong with a rule of a definition, but for its expressions."""
+    source, given = (rule.get("rule") or "").strip(), rule.get("message") or ""
+    message = given.strip()
+    if not source:
+        yield errors.required(f"{path}.rule", "rule is not specified")
+    elif given and not message:
+        yield errors.invalid(f"{path}.message", given, "must be non-empty if specified")
+    elif _has_lines(message):
+        yield errors.invalid(f"{path}.message", given, "must not contain line breaks")
+    elif _has_lines(source) and not message:
+        yield errors.required(f"{path}.message", "message must be specified if rule contains line breaks")
+    if rule.get("messageExpression") and not rule["messageExpression"].strip():
+        yield errors.required(f"{path}.messageExpression", "messageExpression must be non-empty if specified")
+    if rule.get("reason", _REASONS[0]) not in _REASONS:
+        yield errors.not_supported(f"{path}.reason", rule["reason"], _REASONS)
+    at = rule.get("fieldPath")
+    if not at:
+        return
+    if not at.strip():
+        yield errors.invalid(f"{path}.fieldPath", at, "must be non-empty if specified")
+    if _has_lines(at):
+        yield errors.invalid(f"{path}.fieldPath", at, "must not contain line breaks")
+    try:
+        fieldpaths.resolve(at, schema)
+    except ValueError:
+        yield errors.invalid(f"{path}.fieldPath", at, "must be a valid path")
+
+
+def _has_lines(text: str) -> bool:
+    return "\n" in text or "\r" in text
+
+
+def check_expressions(schema: _Schema, path: str, uncorrelated: str) -> Iterator[Cause]:
+    """What is wrong with the expressions of a schema's own rules; `uncorrelated` as in `schemas`."""
     for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
         at = f"{path}.x-kubernetes-validations[{index}]"
-        if not (rule.get("rule") or "").strip():
-            causes.append(errors.required(f"{at}.rule", "rule is not specified"))
-            continue
+        expression = None
         for field in ("rule", "messageExpression"):
             if not rule.get(field):
                 continue
             try:
-                expressions.compile(rule[field])
+                compiled = expressions.compile(rule[field])
             except ExpressionError as e:
-                shown = {
-                    "Rule": rule.get("rule", ""),
-                    "Message": rule.get("message", ""),
-                    "MessageExpression": rule.get("messageExpression", ""),
-                    "Reason": rule.get("reason"),
-                    "FieldPath": rule.get("fieldPath", ""),
-                    "OptionalOldSelf": rule.get("optionalOldSelf"),
-                }
-                causes.append(errors.invalid(f"{at}.{field}", shown, str(e)))
+                yield errors.invalid(f"{at}.{field}", rule, str(e))
+            else:
+                expression = compiled if field == "rule" else expression
+        if expression is not None and "oldSelf" in expression.variables:
+            if uncorrelated:
+                text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelated}"
+                yield errors.invalid(f"{at}.rule", rule["rule"], text)
+        elif "optionalOldSelf" in rule:
+            text = "may not be set if oldSelf is not used in rule"
+            yield errors.invalid(f"{at}.optionalOldSelf", rule["optionalOldSelf"], text)

@@ -101,11 +101,13 @@ def _prune(rules: Collection[_Rule]) -> None:
         rule.values = rule.values if rule.values is not None and id(rule.values) in busy else None
 
 
-def validate(kind: Kind, new: Obj, old: Obj | None, known: Sequence[Cause]) -> list[Cause]:
-    """The faults that the structure shows and `known` does not name yet."""
+def validate(
+    kind: Kind, new: Obj, old: Obj | None, known: Sequence[Cause], subresource: str = "", warnings: list[str] | None = None
+) -> list[Cause]:
+    """The faults that the structure shows and `known` does not name yet. `warnings` gets what else a custom kind's rules say."""
     structure = structure_of(kind)
     if kind.custom:
-        return custom.validate(structure, new, old)
+        return custom.validate(structure, new, old, subresource, warnings if warnings is not None else [])
     rule = _compiled_top(structure)
     if _is_fine(rule, new):
         return []
