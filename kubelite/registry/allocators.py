@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from kubelite.meta import times
+from kubelite.meta import addresses, times
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import View
 from kubelite.registry.entries import encoder
@@ -101,7 +101,7 @@ class Transaction:
             number = pool.pick()
             ip = str(ipaddress.IPv4Address(number) if family == "IPv4" else ipaddress.IPv6Address(number))
         else:
-            ip, number = wanted, int(ipaddress.ip_address(wanted))
+            ip, number = wanted, int(addresses.parse(wanted))
             if not pool.contains(number):
                 raise Taken("the provided network does not match the current range")
             if number in pool.used:
@@ -201,7 +201,7 @@ class Allocators:
     def note_address(self, ip: str) -> None:
         """The address is in use."""
         try:
-            address = ipaddress.ip_address(ip)
+            address = addresses.parse(ip)
         except ValueError:
             return  # validation keeps such values out; an old object must not stop the start
         pool = self.ips.get(f"IPv{address.version}")
@@ -210,7 +210,7 @@ class Allocators:
 
     def forget(self, ips: Iterable[str], ports: Iterable[int] = ()) -> None:
         for ip in ips:
-            address = ipaddress.ip_address(ip)
+            address = addresses.parse(ip)
             pool = self.ips.get(f"IPv{address.version}")
             if pool is not None:
                 pool.used.discard(int(address))
@@ -232,7 +232,7 @@ class Allocators:
 
     def publish(self, ip: str, namespace: str, name: str) -> None:
         """Writes the IPAddress object of an address that a service took."""
-        family = f"IPv{ipaddress.ip_address(ip).version}"
+        family = f"IPv{addresses.parse(ip).version}"
         obj = {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "IPAddress",

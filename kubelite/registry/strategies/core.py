@@ -15,7 +15,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import DeleteOptions
 from kubelite.registry.strategies import Request, Strategy, keep
-from kubelite.registry.validation import events, metadata, networking, nodes, quotas
+from kubelite.registry.validation import endpoints, events, metadata, nodes, quotas
 from kubelite.registry.validation.metadata import FOREGROUND, IMMUTABLE, ORPHAN
 
 MAX_DATA_BYTES = 1024 * 1024
@@ -223,10 +223,17 @@ def _check_sealed(new: Obj, old: Obj, fields: Sequence[str]) -> list[Cause]:
 
 
 class EndpointsStrategy(Strategy):
+    checks_structure = True
     allow_create_on_update = True
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return networking.check_endpoints(obj)
+        return endpoints.check_endpoints(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return endpoints.check_endpoints(new, old)
+
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        return endpoints.warnings(new)
 
 
 class EventStrategy(Strategy):

@@ -4,9 +4,9 @@ Source: kubernetes pkg/registry/*/*/strategy.go, apiextensions-apiserver and kub
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from kubelite.meta import errors
+from kubelite.meta import addresses, errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.strategies import Request, Strategy, keep
@@ -15,6 +15,7 @@ from kubelite.registry.validation import (
     autoscaling,
     certificates,
     devices,
+    endpoints,
     fields,
     flowcontrol,
     metadata,
@@ -27,7 +28,6 @@ from kubelite.registry.validation import (
     statuses,
     workloads,
 )
-from kubelite.registry.validation.metadata import IMMUTABLE
 from kubelite.schema import conversion
 
 
@@ -160,22 +160,28 @@ class SpecGenerationStrategy(Strategy):
 
 
 class NetworkPolicyStrategy(SpecGenerationStrategy):
+    checks_structure = True
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return networking.check_network_policy(obj)
 
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        return networking.policy_warnings(new)
+
 
 class IngressClassStrategy(SpecGenerationStrategy):
+    checks_structure = True
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return networking.check_ingress_class(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        controller = (new.get("spec") or {}).get("controller")
-        if controller != (old.get("spec") or {}).get("controller"):
-            return [errors.invalid("spec.controller", controller, IMMUTABLE)]
-        return self.validate(request, new)
+        fixed = fields.immutable(new["spec"].get("controller", ""), old["spec"].get("controller", ""), "spec.controller")
+        return fixed + self.validate(request, new)
 
 
 class IngressStrategy(Strategy):
+    checks_structure = True
     has_status = True
     has_generation = True
 
@@ -183,7 +189,14 @@ class IngressStrategy(Strategy):
         return networking.check_ingress(obj)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return statuses.check_load_balancer(new) if request.subresource == "status" else self.validate(request, new)
+        if request.subresource == "status":
+            return statuses.check_load_balancer(new, old)
+        return networking.check_ingress(new, old)
+
+    def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
+        if request.subresource:
+            return statuses.address_warnings(new)
+        return networking.ingress_warnings(new) if old is None else ()
 
     initial_status: ClassVar[Obj | None] = {"loadBalancer": {}}
 
@@ -247,6 +260,7 @@ class PriorityLevelStrategy(FlowStrategy):
 
 
 class EndpointSliceStrategy(Strategy):
+    checks_structure = True
     has_generation = True
 
     def normalize(self, obj: Obj) -> None:
@@ -254,7 +268,7 @@ class EndpointSliceStrategy(Strategy):
             endpoint.pop("deprecatedTopology", None)  # kept of objects of v1beta1 alone
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return networking.check_endpoint_slice(obj)
+        return endpoints.check_slice(obj)
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         meta, was = new["metadata"], old["metadata"]
@@ -263,12 +277,11 @@ class EndpointSliceStrategy(Strategy):
             meta["generation"] = was.get("generation", 0) + 1
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        if new.get("addressType") != old.get("addressType"):
-            return [errors.invalid("addressType", new.get("addressType"), IMMUTABLE)]
-        return self.validate(request, new)
+        return endpoints.check_slice(new, old)
 
     def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
-        return ("spec.addressType: FQDN endpoints are deprecated",) if new.get("addressType") == "FQDN" else ()
+        old_type = old is None and new.get("addressType") == "FQDN"
+        return [*(["spec.addressType: FQDN endpoints are deprecated"] if old_type else ()), *endpoints.warnings(new)]
 
 
 class PriorityClassStrategy(Strategy):
@@ -387,12 +400,14 @@ def _stamped(status: Obj, was: Obj, now: str) -> Obj:
 
 
 class ServiceCidrStrategy(Strategy):
-    """ServiceCIDRs: ranges that the allocators give out of."""
+    """ServiceCIDRs: ranges that the allocators give out of; their status is as it is written, even with the rest."""
 
-    has_status = True
+    checks_structure = True
     status_keeps_metadata = True
     update_checks_names = False
-    initial_status: ClassVar[Obj | None] = {}
+
+    def reset_fields(self, subresource: str) -> tuple[tuple[str, ...], ...]:
+        return (("spec",),) if subresource == "status" else (("status",),)
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         return [] if request.subresource else networking.check_ranges_update(new, old)
@@ -401,25 +416,24 @@ class ServiceCidrStrategy(Strategy):
         return networking.check_ranges(obj)
 
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
-        if new is None or old is None or new["metadata"].get("deletionTimestamp"):
+        if new is None or old is None or new["metadata"].get("deletionTimestamp") or new["spec"] != old["spec"]:
             request.registry.allocators.networks_changed()
 
 
 class IpAddressStrategy(Strategy):
     """IPAddresses: the name is the address, in its one canonical form."""
 
+    checks_structure = True
+
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
-        return networking.address_faults(name)
+        return addresses.strict_faults(name)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        parent: Any = (obj.get("spec") or {}).get("parentRef")
-        if not parent:
-            return [errors.required("spec.parentRef")]
-        return [errors.required(f"spec.parentRef.{f}") for f in ("resource", "name") if not parent.get(f)]
+        return list(networking.check_address(obj))
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        now, was = (new.get("spec") or {}).get("parentRef"), (old.get("spec") or {}).get("parentRef")
-        return self.validate(request, new) + fields.immutable(now, was, "spec.parentRef")
+        fixed = fields.immutable(new["spec"].get("parentRef"), old["spec"].get("parentRef"), "spec.parentRef")
+        return fixed + self.validate(request, new)
 
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
         if new is not None and old is None:

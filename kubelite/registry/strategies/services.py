@@ -3,11 +3,10 @@
 Source: kubernetes pkg/registry/core/service/{strategy.go,storage/alloc.go,storage/storage.go}, v1.34.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from kubelite.meta import errors
+from kubelite.meta import addresses, errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.allocators import Allocators, Full, Taken, Transaction, node_ports
@@ -18,6 +17,7 @@ _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
 class ServiceStrategy(Strategy):
+    checks_structure = True
     allow_create_on_update = True
     update_checks_names = False
     returns_deleted = True
@@ -28,48 +28,41 @@ class ServiceStrategy(Strategy):
         return metadata.label_1035_faults(name, prefix)
 
     def begin_create(self, request: Request, obj: Obj) -> Finish | None:
-        spec = obj.setdefault("spec", {})
+        spec = obj["spec"]
         if spec.get("clusterIP") and not spec.get("clusterIPs"):
             spec["clusterIPs"] = [spec["clusterIP"]]
-        elif spec.get("clusterIPs") and not spec.get("clusterIP"):
-            spec["clusterIP"] = spec["clusterIPs"][0]
         allocation = _Allocation(request, obj)
         return allocation.run(None)
 
     def begin_update(self, request: Request, new: Obj, old: Obj) -> Finish | None:
         if request.subresource:
             return None
-        _carry_over(new.setdefault("spec", {}), old["spec"])
+        _carry_over(new["spec"], old["spec"])
         allocation = _Allocation(request, new)
         return allocation.run(old["spec"])
+
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        super().prepare_create(request, obj)
+        _drop_internal(obj["spec"])
 
     def prepare_update(self, request: Request, new: Obj, old: Obj) -> None:
         super().prepare_update(request, new, old)
         if not request.subresource:
+            _drop_internal(new["spec"])
             _drop_dependent(new["spec"], old["spec"])
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if request.subresource == "status":
-            return statuses.check_service(new)
+            return statuses.check_service(new, old)
         if request.subresource:
             return []
-        return _check_cluster_ips(new["spec"], old["spec"]) + self.validate(request, new)
+        return services.check_update(new, old)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return services.check_service(obj)
 
     def warnings(self, request: Request, new: Obj, old: Obj | None) -> Sequence[str]:
-        spec = new["spec"]
-        if request.subresource:
-            return ()
-        found = []
-        if spec.get("externalName") and spec.get("type") != "ExternalName":
-            found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
-        if spec.get("clusterIP") == "None" and spec.get("loadBalancerIP"):
-            found.append("spec.loadBalancerIP is ignored for headless services")
-        if spec.get("clusterIP") == "None" and spec.get("sessionAffinity") not in (None, "None"):
-            found.append("spec.SessionAffinity is ignored for headless services")
-        return found
+        return services.warnings(new) if not request.subresource else statuses.address_warnings(new)
 
     def committed(self, request: Request, new: Obj | None, old: Obj | None) -> None:
         if new is None and old is not None:
@@ -82,26 +75,13 @@ def needs_cluster_ip(spec: Obj) -> bool:
     return spec.get("type") != "ExternalName"
 
 
-def needs_health_port(spec: Obj) -> bool:
-    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
-
-
 def _carry_over(new: Obj, old: Obj) -> None:
-    """What the server gave out and the client left out stays."""
+    """What the server gave out and the client left out stays; whoever knows only one of clusterIP and clusterIPs changes both."""
     if needs_cluster_ip(old) and needs_cluster_ip(new):
-        if not new.get("clusterIP") and not new.get("clusterIPs"):
-            if old.get("clusterIP"):
-                new["clusterIP"] = old["clusterIP"]
-            if old.get("clusterIPs"):
-                new["clusterIPs"] = list(old["clusterIPs"])
-        elif not new.get("clusterIP"):
-            new["clusterIP"] = new["clusterIPs"][0]
-        elif not new.get("clusterIPs"):
-            same = new["clusterIP"] == old.get("clusterIP")
-            new["clusterIPs"] = list(old.get("clusterIPs") or [new["clusterIP"]]) if same else [new["clusterIP"]]
-        elif new["clusterIP"] != old.get("clusterIP") and new["clusterIPs"] == old.get("clusterIPs"):
-            new["clusterIPs"] = [new["clusterIP"]]
-    if old.get("type") in _WITH_NODE_PORTS and new.get("type") in _WITH_NODE_PORTS:
+        for field in ("clusterIP", "clusterIPs"):
+            if not new.get(field) and old.get(field):
+                new[field] = old[field]
+    if needs_node_ports(old) and needs_node_ports(new):
         before = {port.get("name", ""): port.get("nodePort") for port in old.get("ports") or ()}
         kept = {p.get("nodePort") for p in old.get("ports") or ()} & {p.get("nodePort") for p in new.get("ports") or ()}
         for port in new.get("ports") or ():
@@ -109,48 +89,52 @@ def _carry_over(new: Obj, old: Obj) -> None:
             if not port.get("nodePort") and was and was not in kept:
                 port["nodePort"] = was
     health_port = old.get("healthCheckNodePort")
-    if health_port and needs_health_port(old) and needs_health_port(new) and not new.get("healthCheckNodePort"):
-        new["healthCheckNodePort"] = health_port
+    if health_port and services.needs_health_port(old) and services.needs_health_port(new):
+        new["healthCheckNodePort"] = new.get("healthCheckNodePort") or health_port
+    ip, was_ip = new.get("clusterIP") or "", old.get("clusterIP") or ""
+    if ip != was_ip and (new.get("clusterIPs") or []) == (old.get("clusterIPs") or []):
+        new["clusterIPs"] = [ip] if ip else []
+
+
+def needs_node_ports(spec: Obj) -> bool:
+    balances = spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
+    return balances or spec.get("type") == "NodePort"
+
+
+def _drop_internal(spec: Obj) -> None:
+    """A name has no traffic policy; one that is wrong is left for the validation."""
+    if not needs_cluster_ip(spec) and spec.get("internalTrafficPolicy") in services.TRAFFIC_POLICIES:
+        del spec["internalTrafficPolicy"]
 
 
 def _drop_dependent(new: Obj, old: Obj) -> None:
     """A change of type takes along what only the old type had, where the client did not touch it."""
-    if not needs_cluster_ip(new):
-        new.pop("internalTrafficPolicy", None)
     if needs_cluster_ip(old) and not needs_cluster_ip(new):
-        for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            if new.get(field) == old.get(field):
-                new.pop(field, None)
+        if all(new.get(field) == old.get(field) for field in ("clusterIP", "clusterIPs")):
+            new.pop("clusterIP", None)
+            new.pop("clusterIPs", None)
+        for field in ("ipFamilies", "ipFamilyPolicy"):
+            _drop_same(new, old, field)
     had_node_ports = old.get("type") in _WITH_NODE_PORTS and new.get("type") not in _WITH_NODE_PORTS
-    if had_node_ports and _numbers(old) == _numbers(new):
+    if had_node_ports and _numbers(old) >= _numbers(new):
         for port in new.get("ports") or ():
             port.pop("nodePort", None)
-    had_health_port = needs_health_port(old) and not needs_health_port(new)
-    if had_health_port and new.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
-        new.pop("healthCheckNodePort", None)
-    was_external = services.is_externally_accessible(old) and not services.is_externally_accessible(new)
-    if was_external and new.get("externalTrafficPolicy") == old.get("externalTrafficPolicy"):
-        new.pop("externalTrafficPolicy", None)
+    if services.needs_health_port(old) and not services.needs_health_port(new):
+        _drop_same(new, old, "healthCheckNodePort")
+    if services.is_externally_accessible(old) and not services.is_externally_accessible(new):
+        _drop_same(new, old, "externalTrafficPolicy")
     if old.get("type") == "LoadBalancer" and new.get("type") != "LoadBalancer":
-        for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
-            if new.get(field) == old.get(field):
-                new.pop(field, None)
+        _drop_same(new, old, "allocateLoadBalancerNodePorts")
+        _drop_same(new, old, "loadBalancerClass")
 
 
-def _numbers(spec: Obj) -> list[int | None]:
-    return [port.get("nodePort") for port in spec.get("ports") or ()]
+def _drop_same(new: Obj, old: Obj, field: str) -> None:
+    if new.get(field) == old.get(field):
+        new.pop(field, None)
 
 
-def _check_cluster_ips(new: Obj, old: Obj) -> list[Cause]:
-    """A service keeps its first cluster IP as long as it has one."""
-    if not (needs_cluster_ip(old) and needs_cluster_ip(new)):
-        return []
-    before, after = old.get("clusterIPs") or [], new.get("clusterIPs") or []
-    if before and before[0] and before[:1] != after[:1]:
-        return [errors.invalid("spec.clusterIPs[0]", after, "may not change once set")]
-    if len(before) == 2 and len(after) == 2 and before[1] != after[1]:
-        return [errors.invalid("spec.clusterIPs[1]", after, "may not change once set")]
-    return []
+def _numbers(spec: Obj) -> set[int]:
+    return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
 class _Allocation:
@@ -183,62 +167,62 @@ class _Allocation:
         return errors.Invalid.of("", "Service", self._name, causes)
 
     def _families(self, old: Obj | None) -> None:
-        spec, known = self._spec, self._allocators.families
-        if not needs_cluster_ip(spec):
+        """Works out the families that the service has, and refuses those that it can't have."""
+        spec, known, was = self._spec, self._allocators.families, old or {}
+        if not needs_cluster_ip(spec) or _prefers_both_as_before(spec, was):
             return
-        headless = spec.get("clusterIP") == "None"
-        selectorless = headless and not spec.get("selector")
-        policy = spec.get("ipFamilyPolicy")
-        if policy is None:
-            policy = (old or {}).get("ipFamilyPolicy") or ("RequireDualStack" if selectorless else "SingleStack")
-            spec["ipFamilyPolicy"] = policy
-        ips, families = list(spec.get("clusterIPs") or ()), list(spec.get("ipFamilies") or ())
-        if old is not None and policy == "SingleStack":
-            if ips == old.get("clusterIPs"):
-                ips = ips[:1]
-            if families == old.get("ipFamilies"):
-                families = families[:1]
-        causes = []
-        must = "must be 'RequireDualStack' or 'PreferDualStack' when multiple"
-        if policy == "SingleStack" and len(ips) == 2:
-            causes.append(errors.invalid("spec.ipFamilyPolicy", policy, f"{must} cluster IPs are specified"))
-        if policy == "SingleStack" and len(families) == 2:
-            causes.append(errors.invalid("spec.ipFamilyPolicy", policy, f"{must} IP families are specified"))
-        for index, ip in enumerate(ips):
-            if ip == "None":
-                break
-            family = _family_of(ip)
-            if family is None:
-                text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-                causes.append(errors.invalid(f"spec.clusterIPs[{index}]", ip, text))
-            elif index >= len(families):
-                if family in known:
-                    families.append(family)
-                else:
-                    text = f"{family} is not configured on this cluster"
-                    causes.append(errors.invalid(f"spec.clusterIPs[{index}]", ips, text))
+        selectorless = spec.get("clusterIP") == "None" and not spec.get("selector")
+        if spec.get("ipFamilyPolicy") is None:
+            spec["ipFamilyPolicy"] = was.get("ipFamilyPolicy") or ("RequireDualStack" if selectorless else "SingleStack")
+        causes = services.check_cluster_ips(spec, was) or self._check_policy(was)
         if causes:
             raise self._refuse(*causes)
+        policy, families = spec["ipFamilyPolicy"], list(spec.get("ipFamilies") or ())
         if selectorless:
             families = families or known[:1]
             if len(families) < 2 and policy != "SingleStack":
                 families.append("IPv6" if families[0] == "IPv4" else "IPv4")
-        else:
-            if policy == "RequireDualStack" and len(known) < 2:
-                text = "this cluster is not configured for dual-stack services"
-                causes.append(errors.invalid("spec.ipFamilyPolicy", policy, text))
-            for index, family in enumerate(families):
-                if family not in known:
-                    path = f"spec.ipFamilies[{index}]"
-                    causes.append(errors.invalid(path, family, "not configured on this cluster"))
-            if causes:
-                raise self._refuse(*causes)
-            families = families or known[:1]
-            if policy != "SingleStack" and len(families) == 1 and len(known) == 2:
-                families += [family for family in known if family not in families]
+            spec["ipFamilies"] = families
+            return
+        if policy == "RequireDualStack" and len(known) < 2:
+            text = "this cluster is not configured for dual-stack services"
+            causes.append(errors.invalid("spec.ipFamilyPolicy", policy, text))
+        for index, family in enumerate(families):
+            if family not in known:
+                causes.append(errors.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster"))
+        if causes:
+            raise self._refuse(*causes)
+        families = families or known[:1]
+        if policy != "SingleStack" and len(families) == 1 and len(known) == 2:
+            families += [family for family in known if family not in families]
         spec["ipFamilies"] = families
-        if ips:
-            spec["clusterIPs"] = ips
+
+    def _check_policy(self, was: Obj) -> list[Cause]:
+        """Whether the policy fits the addresses and families, whose number it may reduce; families follow from addresses."""
+        spec, known, policy = self._spec, self._allocators.families, self._spec["ipFamilyPolicy"]
+        causes = []
+        for field, one, many in (("clusterIPs", "cluster IP", "cluster IPs"), ("ipFamilies", "IP family", "IP families")):
+            now, before = spec.get(field) or [], was.get(field) or []
+            if was and policy == "SingleStack" and now == before:
+                now = spec[field] = now[:1]
+            if policy != "SingleStack" and 0 < len(now) < len(before):
+                text = f"must be 'SingleStack' to release the secondary {one}"
+                causes.append(errors.invalid("spec.ipFamilyPolicy", policy, text))
+            if policy == "SingleStack" and len(now) == 2:
+                text = f"must be 'RequireDualStack' or 'PreferDualStack' when multiple {many} are specified"
+                causes.append(errors.invalid("spec.ipFamilyPolicy", policy, text))
+        families = list(spec.get("ipFamilies") or ())
+        for index, ip in enumerate(spec.get("clusterIPs") or ()):
+            family = addresses.family_of(ip)
+            if ip == "None" or index < len(families):
+                continue
+            if family in known:
+                families.append(family)
+            else:
+                text = f"{family} is not configured on this cluster"
+                causes.append(errors.invalid(f"spec.clusterIPs[{index}]", spec["clusterIPs"], text))
+        spec["ipFamilies"] = families
+        return causes
 
     def _cluster_ips(self, old: Obj | None) -> None:
         spec = self._spec
@@ -309,16 +293,15 @@ class _Allocation:
 
     def _health_port(self, old: Obj | None) -> None:
         spec = self._spec
-        had = old is not None and needs_health_port(old)
-        if needs_health_port(spec) and not had:
+        had, needs = old is not None and services.needs_health_port(old), services.needs_health_port(spec)
+        if needs and not had:
             wanted = spec.get("healthCheckNodePort") or 0
             spec["healthCheckNodePort"] = self._take_port(wanted, "spec.healthCheckNodePort")
-        elif had and not needs_health_port(spec) and old is not None and old.get("healthCheckNodePort"):
+        elif had and not needs and old is not None and old.get("healthCheckNodePort"):
             self._transaction.free_port(old["healthCheckNodePort"])
 
 
-def _family_of(ip: str) -> str | None:
-    try:
-        return f"IPv{ipaddress.ip_address(ip).version}"
-    except ValueError:
-        return None
+def _prefers_both_as_before(new: Obj, old: Obj) -> bool:
+    """Whether nothing was changed of a service that takes what families there are; it keeps those that it has."""
+    alike = all(new.get(field) == old.get(field) for field in ("type", "clusterIPs", "ipFamilies"))
+    return alike and new.get("ipFamilyPolicy") == old.get("ipFamilyPolicy", "PreferDualStack") == "PreferDualStack"

@@ -60,5 +60,5 @@ def _check_metadata(value: Any, path: str) -> Iterator[Cause]:
         yield errors.invalid(path, value, fault)
         return
     meta = {"name": "fakename", **{name: item for name, item in (value or {}).items() if item}}
-    for cause in metadata.validate(meta, bool(meta.get("namespace")), metadata.path_segment_faults, custom=True):
+    for cause in metadata.validate(meta, bool(meta.get("namespace")), metadata.path_segment_faults, qualified=False):
         yield Cause(path + cause.field.removeprefix("metadata"), cause.reason, cause.message)

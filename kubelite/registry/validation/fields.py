@@ -1,11 +1,10 @@
 """Checks that many kinds share: names, numbers, ports, quantities, addresses, paths, label keys."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kubelite.meta import errors, names, quantities
+from kubelite.meta import addresses, errors, names, quantities
 from kubelite.meta.errors import Cause
 
 MAX_INT32 = 2**31 - 1
@@ -25,6 +24,9 @@ def named(value: str, path: str, check: Callable[[str], Iterable[str]] = names.d
     return invalid_if(check(value), path, value) if value else [errors.required(path)]
 
 
+_HTTP_PATH = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+"
+
+
 def domain_path(value: str, path: str) -> list[Cause]:
     """`domain/path`, as controllers are named."""
     if not value:
@@ -32,7 +34,26 @@ def domain_path(value: str, path: str) -> list[Cause]:
     domain, slash, rest = value.partition("/")
     if not slash or not domain or not rest:
         return [errors.invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    return invalid_if(names.dns1123_subdomain(domain), path, domain)
+    causes = invalid_if(names.dns1123_subdomain(domain), path, domain)
+    if not re.fullmatch(_HTTP_PATH, rest):
+        causes.append(errors.invalid(path, rest, names.format_faults("Invalid path", _HTTP_PATH)))
+    return causes
+
+
+def domain_name(value: str, path: str, segments: int) -> list[Cause]:
+    """A name of so many segments at least, two where a dot may end it."""
+    if not value:
+        return [errors.required(path)]
+    name = value.removesuffix(".") if segments == 2 else value
+    faults = names.dns1123_subdomain(name)
+    if faults:
+        return [errors.invalid(path, name, ",".join(faults))]
+    labels = name.split(".")
+    if len(labels) < segments:
+        least = {2: "two", 3: "three"}[segments]
+        return [errors.invalid(path, name, f"should be a domain with at least {least} segments separated by dots")]
+    wrong = [(label, names.dns1123_label(label)) for label in labels] if segments == 2 else []
+    return [errors.invalid(path, label, ",".join(faults)) for label, faults in wrong if faults]
 
 
 def one_of(value: str | None, path: str, allowed: Iterable[str]) -> list[Cause]:
@@ -90,25 +111,9 @@ def no_backsteps(value: str, path: str) -> list[Cause]:
     return [errors.invalid(path, value, "must not contain '..'")] if ".." in value and ".." in value.split("/") else []
 
 
-_LEADING_ZEROS = re.compile(r"(?<![^.:])0+(?=\d+(?:\.|$))")
-
-
-def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a text is, None where it is none. Leading zeros are left out of decimal parts, as old fields may have
-    them; zones are not allowed."""
-    if "%" in text:
-        return None
-    try:
-        return ipaddress.ip_address(_LEADING_ZEROS.sub("", text) if "." in text else text)
-    except ValueError:
-        return None
-
-
 def address(value: str, path: str) -> list[Cause]:
     """An IP address in one of the fields that take old forms of them too."""
-    if parse_address(value) is not None:
-        return []
-    return [errors.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    return [errors.invalid(path, value, addresses.IP_TEXT)] if addresses.loose_fault(value) else []
 
 
 def immutable(new: Any, old: Any, path: str) -> list[Cause]:

@@ -1,26 +1,24 @@
-"""Checks of ingresses, network policies, endpoints and endpoint slices.
+"""Checks of ingresses and their classes, network policies, ranges of services' addresses.
 
-Source: kubernetes pkg/apis/{networking,discovery,core}/validation, v1.34.
+Source: kubernetes pkg/apis/networking/validation, v1.34.
 """
 
-import ipaddress
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from kubelite.meta import errors, names
+from kubelite.meta import addresses, errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
 
-IP_TEXT = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-CIDR_TEXT = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 _BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_SUFFIXES = ("/..", "/.")
-MAX_ENDPOINTS, MAX_ADDRESSES, MAX_PORTS = 1000, 100, 20000
+_CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
+MAX_CONTROLLER_BYTES = 250
 
 
-def check_ingress(obj: Obj) -> list[Cause]:
-    spec = obj.get("spec") or {}
+def check_ingress(obj: Obj, old: Obj | None = None) -> list[Cause]:
+    spec = obj["spec"]
     rules, default = spec.get("rules") or (), spec.get("defaultBackend")
     causes: list[Cause] = []
     if not rules and default is None:
@@ -36,9 +34,22 @@ def check_ingress(obj: Obj) -> list[Cause]:
             causes += _check_host(host, f"{path}.hosts[{position}]")
         if tls.get("secretName"):
             causes += fields.named(tls["secretName"], f"{path}.secretName", names.dns1123_subdomain)
-    if spec.get("ingressClassName"):
-        causes += fields.named(spec["ingressClassName"], "spec.ingressClassName", names.dns1123_subdomain)
+    name = spec.get("ingressClassName")
+    if name is not None:
+        causes += fields.invalid_if(names.dns1123_subdomain(name), "spec.ingressClassName", name)
+    annotated = (obj["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION)
+    if old is None and None not in (name, annotated) and name != annotated:
+        text = "must match `ingressClassName` when both are specified"
+        causes.append(errors.invalid(f"annotations.{_CLASS_ANNOTATION}", annotated, text))
     return causes
+
+
+def ingress_warnings(obj: Obj) -> list[str]:
+    """What a new ingress says in an old way."""
+    annotated = _CLASS_ANNOTATION in (obj["metadata"].get("annotations") or ())
+    if not annotated or obj["spec"].get("ingressClassName") is not None:
+        return []
+    return [f"annotation \"{_CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"]
 
 
 def _check_host(host: str, path: str) -> list[Cause]:
@@ -50,7 +61,7 @@ def _check_ingress_rule(rule: Obj, path: str) -> list[Cause]:
     causes: list[Cause] = []
     host = rule.get("host")
     if host:
-        if _is_ip(host):
+        if addresses.family_of(host):
             causes.append(errors.invalid(f"{path}.host", host, "must be a DNS name, not an IP address"))
         causes += _check_host(host, f"{path}.host")
     http = rule.get("http")
@@ -71,10 +82,9 @@ def _check_path(item: Obj, path: str) -> list[Cause]:
     if kind in ("Exact", "Prefix"):
         if not value.startswith("/"):
             causes.append(errors.invalid(f"{path}.path", value, "must be an absolute path"))
-        causes += [errors.invalid(f"{path}.path", value, f"must not contain '{bad}'") for bad in _BAD_SEQUENCES if bad in value]
-        causes += [
-            errors.invalid(f"{path}.path", value, f"cannot end with '{bad}'") for bad in _BAD_SUFFIXES if value.endswith(bad)
-        ]
+        faults = [f"must not contain '{bad}'" for bad in _BAD_SEQUENCES if bad in value]
+        faults += [f"cannot end with '{bad}'" for bad in _BAD_SUFFIXES if value.endswith(bad)]
+        causes += fields.invalid_if(faults, f"{path}.path", value)
     elif kind == "ImplementationSpecific":
         if value and not value.startswith("/"):
             causes.append(errors.invalid(f"{path}.path", value, "must be an absolute path"))
@@ -89,7 +99,7 @@ def _check_backend(backend: Obj, path: str) -> list[Cause]:
     if resource is not None and service is not None:
         return [errors.invalid(path, "", "cannot set both resource and service backends")]
     if resource is not None:
-        return [errors.required(f"{path}.resource.{name}") for name in ("kind", "name") if not resource.get(name)]
+        return _check_reference(resource, f"{path}.resource")
     if service is None:
         return [errors.invalid(path, "", "resource or service backend is required")]
     causes: list[Cause] = []
@@ -110,31 +120,27 @@ def _check_backend(backend: Obj, path: str) -> list[Cause]:
     return causes
 
 
+def _check_reference(reference: Obj, path: str) -> list[Cause]:
+    """An object named by its kind, of the same namespace."""
+    group = reference.get("apiGroup")
+    causes = fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group) if group is not None else []
+    for field in ("kind", "name"):
+        causes += fields.named(reference.get(field, ""), f"{path}.{field}", names.path_segment)
+    return causes
+
+
 def check_ingress_class(obj: Obj) -> list[Cause]:
-    spec = obj.get("spec") or {}
-    controller = spec.get("controller", "")
-    domain, slash, path = controller.partition("/")
-    if not controller:
-        return [errors.required("spec.controller")]
-    if not slash or not path:
-        return [errors.invalid("spec.controller", controller, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    causes = fields.named(domain, "spec.controller", names.dns1123_subdomain)
-    return causes + _check_parameters(spec.get("parameters"), "spec.parameters")
+    controller = obj["spec"].get("controller", "")
+    causes = [errors.too_long("spec.controller", MAX_CONTROLLER_BYTES)] if len(controller) > MAX_CONTROLLER_BYTES else []
+    causes += fields.domain_path(controller, "spec.controller")
+    return causes + _check_parameters(obj["spec"].get("parameters"), "spec.parameters")
 
 
 def _check_parameters(parameters: Obj | None, path: str) -> list[Cause]:
     """What a class says to its controller: an object of the cluster or of a namespace."""
     if parameters is None:
         return []
-    causes: list[Cause] = []
-    if parameters.get("apiGroup"):
-        group = parameters["apiGroup"]
-        causes += fields.invalid_if(names.dns1123_subdomain(group), f"{path}.apiGroup", group)
-    for field in ("kind", "name"):
-        value = parameters.get(field, "")
-        if not value:
-            causes.append(errors.required(f"{path}.{field}"))
-        causes += fields.invalid_if(names.path_segment(value), f"{path}.{field}", value)
+    causes = _check_reference(parameters, path)
     scope, namespace, at = parameters.get("scope"), parameters.get("namespace"), f"{path}.namespace"
     if scope is None:
         causes.append(errors.required(f"{path}.scope"))
@@ -143,7 +149,7 @@ def _check_parameters(parameters: Obj | None, path: str) -> list[Cause]:
     elif scope == "Namespace" and namespace is None:
         causes.append(errors.required(at, "`parameters.scope` is set to 'Namespace'"))
     elif scope == "Namespace":
-        causes += fields.named(namespace or "", at)
+        causes += fields.invalid_if(names.dns1123_label(namespace or ""), at, namespace)
     elif namespace is not None:
         causes.append(errors.forbidden(at, "`parameters.scope` is set to 'Cluster'"))
     return causes
@@ -165,17 +171,15 @@ def check_network_policy(obj: Obj) -> list[Cause]:
         return causes
     for index, kind in enumerate(types):
         if kind not in ("Ingress", "Egress"):
-            text = f'Unsupported value: "{kind}": supported values: "Ingress", "Egress"'
-            causes.append(Cause(f"spec.policyTypes[{index}]", "FieldValueNotSupported", text))
+            causes.append(errors.not_supported(f"spec.policyTypes[{index}]", kind, ("Egress", "Ingress")))
     return causes
 
 
 def _check_policy_port(port: Obj, path: str) -> list[Cause]:
     causes: list[Cause] = []
     protocol, number, end = port.get("protocol"), port.get("port"), port.get("endPort")
-    if protocol is not None and protocol not in ("TCP", "UDP", "SCTP"):
-        text = f'Unsupported value: "{protocol}": supported values: "TCP", "UDP", "SCTP"'
-        causes.append(Cause(f"{path}.protocol", "FieldValueNotSupported", text))
+    if protocol is not None and protocol not in _PROTOCOLS:
+        causes.append(errors.not_supported(f"{path}.protocol", protocol, _PROTOCOLS))
     if number is None:
         if end is not None:
             text = "may not be specified when `port` is not specified"
@@ -212,208 +216,71 @@ def _check_block(block: Obj, path: str) -> list[Cause]:
     cidr = block.get("cidr", "")
     if not cidr:
         return [errors.required(f"{path}.cidr")]
-    network = _network(cidr)
-    if network is None:
-        return [errors.invalid(f"{path}.cidr", cidr, CIDR_TEXT)]
+    if addresses.loose_cidr_fault(cidr):
+        return [errors.invalid(f"{path}.cidr", cidr, addresses.CIDR_TEXT)]
+    _, network = addresses.parse_cidr(cidr)
     causes: list[Cause] = []
     for index, text in enumerate(block.get("except") or ()):
         at = f"{path}.except[{index}]"
-        inner = _network(text)
-        if inner is None:
-            causes.append(errors.invalid(at, text, CIDR_TEXT))
-        elif inner.version != network.version or inner == network or not inner.subnet_of(network):  # type: ignore[arg-type]
+        if addresses.loose_cidr_fault(text):
+            causes.append(errors.invalid(at, text, addresses.CIDR_TEXT))
+            continue
+        _, inner = addresses.parse_cidr(text)
+        if inner.network_address not in network or network.prefixlen >= inner.prefixlen:
             causes.append(errors.invalid(at, text, "must be a strict subset of `cidr`"))
     return causes
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(text, strict=False) if "/" in text else None
-    except ValueError:
-        return None
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def check_endpoints(obj: Obj) -> list[Cause]:
-    causes: list[Cause] = []
-    for index, subset in enumerate(obj.get("subsets") or ()):
-        path = f"subsets[{index}]"
-        if not subset.get("addresses") and not subset.get("notReadyAddresses"):
-            causes.append(errors.required(path, "must specify `addresses` or `notReadyAddresses`"))
-        for field in ("addresses", "notReadyAddresses"):
-            for position, address in enumerate(subset.get(field) or ()):
-                causes += _check_address(address, f"{path}.{field}[{position}]")
-        ports = subset.get("ports") or ()
-        for position, port in enumerate(ports):
-            causes += _check_endpoint_port(port, len(ports) > 1, f"{path}.ports[{position}]")
-    return causes
-
-
-def _check_address(address: Obj, path: str) -> list[Cause]:
-    causes = check_endpoint_ip(address.get("ip", ""), f"{path}.ip")
-    if address.get("hostname"):
-        causes += fields.named(address["hostname"], f"{path}.hostname")
-    if address.get("nodeName") is not None:
-        causes += fields.named(address["nodeName"], f"{path}.nodeName", names.dns1123_subdomain)
-    return causes
-
-
-def _check_endpoint_port(port: Obj, named: bool, path: str) -> list[Cause]:
-    causes: list[Cause] = []
-    if port.get("name"):
-        causes += fields.named(port["name"], f"{path}.name")
-    elif named:
-        causes.append(errors.required(f"{path}.name"))
-    number, protocol = port.get("port", 0), port.get("protocol", "")
-    causes += fields.invalid_if(names.port_number(number), f"{path}.port", number)
-    if protocol not in ("TCP", "UDP", "SCTP"):
-        causes.append(errors.not_supported(f"{path}.protocol", protocol, ("SCTP", "TCP", "UDP")))
-    return causes
-
-
-def check_endpoint_ip(text: str, path: str) -> list[Cause]:
-    """An address that may stand behind a service: no special one, or traffic could be led to a node's own ports."""
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return [errors.invalid(path, text, IP_TEXT)]
-    if ip.is_unspecified:
-        return [errors.invalid(path, text, f"may not be unspecified ({text})")]
-    if ip.is_loopback:
-        return [errors.invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
-    if ip.is_link_local:
-        return [errors.invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    if ip.is_multicast and ((ip.version == 4 and int(ip) >> 8 == 0xE00000) or text.lower().startswith("ff02")):
-        return [errors.invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
-    return []
-
-
-def check_endpoint_slice(obj: Obj) -> list[Cause]:
-    kind = obj.get("addressType", "")
-    causes: list[Cause] = []
-    if kind and kind not in ("IPv4", "IPv6", "FQDN"):
-        causes.append(errors.not_supported("addressType", kind, ("FQDN", "IPv4", "IPv6")))
-    ports: Sequence[Obj] = obj.get("ports") or ()
-    if len(ports) > MAX_PORTS:
-        causes.append(errors.too_many("ports", len(ports), MAX_PORTS))
-    else:
-        causes += _check_slice_ports(ports)
-    endpoints = obj.get("endpoints") or ()
-    if len(endpoints) > MAX_ENDPOINTS:
-        return [*causes, errors.too_many("endpoints", len(endpoints), MAX_ENDPOINTS)]
-    for index, endpoint in enumerate(endpoints):
-        causes += _check_endpoint(endpoint, kind, f"endpoints[{index}]")
-    return causes
-
-
-def _check_slice_ports(ports: Sequence[Obj]) -> list[Cause]:
-    causes: list[Cause] = []
-    seen: set[str] = set()
-    for index, port in enumerate(ports):
-        path, name = f"ports[{index}]", port.get("name") or ""
-        if name:
-            causes += fields.named(name, f"{path}.name")
-        if name in seen:
-            causes.append(errors.duplicate(f"{path}.name", name))
-        seen.add(name)
-        protocol = port.get("protocol")
-        if protocol is not None and protocol not in ("TCP", "UDP", "SCTP"):
-            causes.append(errors.not_supported(f"{path}.protocol", protocol, ("SCTP", "TCP", "UDP")))
-        if port.get("appProtocol") is not None:
-            application = port["appProtocol"]
-            causes += fields.invalid_if(names.qualified_name(application), f"{path}.appProtocol", application)
-    return causes
-
-
-def _check_endpoint(endpoint: Mapping[str, Any], kind: str, path: str) -> list[Cause]:
-    causes: list[Cause] = []
-    addresses = endpoint.get("addresses") or ()
-    if not addresses:
-        causes.append(errors.required(f"{path}.addresses", "must contain at least 1 address"))
-    elif len(addresses) > MAX_ADDRESSES:
-        causes.append(errors.too_many(f"{path}.addresses", len(addresses), MAX_ADDRESSES))
-    for index, address in enumerate(addresses):
-        at = f"{path}.addresses[{index}]"
-        if kind == "FQDN":
-            causes += fields.named(address.removesuffix("."), at, names.dns1123_subdomain)
-            continue
-        if kind in ("IPv4", "IPv6") and _is_ip(address) and f"IPv{ipaddress.ip_address(address).version}" != kind:
-            causes.append(errors.invalid(f"{path}.addresses", address, f"must be an {kind} address"))
-        causes += check_endpoint_ip(address, at)
-    if endpoint.get("nodeName") is not None:
-        causes += fields.named(endpoint["nodeName"], f"{path}.nodeName", names.dns1123_subdomain)
-    if endpoint.get("hostname") is not None:
-        causes += fields.named(endpoint["hostname"], f"{path}.hostname")
-    hints = endpoint.get("hints") or {}
-    for field in ("forZones", "forNodes"):
-        seen: set[str] = set()
-        for index, hint in enumerate(hints.get(field) or ()):
-            at, name = f"{path}.hints.{field}[{index}].name", hint.get("name", "")
-            if name in seen:
-                causes.append(errors.duplicate(at, name))
-            seen.add(name)
-            check = names.label_value if field == "forZones" else names.dns1123_subdomain
-            causes += fields.invalid_if(check(name), at, name)
-    return causes
+def policy_warnings(obj: Obj) -> list[str]:
+    """Blocks of addresses that are written in an unusual form."""
+    found = []
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        for index, rule in enumerate(obj["spec"].get(direction) or ()):
+            for position, peer in enumerate(rule.get(peers) or ()):
+                block, path = peer.get("ipBlock") or {}, f"spec.{direction}[{index}].{peers}[{position}].ipBlock"
+                found += addresses.cidr_warnings(block.get("cidr", ""), f"{path}.cidr")
+                for number, text in enumerate(block.get("except") or ()):
+                    found += addresses.cidr_warnings(text, f"{path}.except[{number}]")
+    return found
 
 
 def check_ranges(obj: Obj) -> list[Cause]:
     """A ServiceCIDR: one network of a family, at most."""
-    cidrs = (obj.get("spec") or {}).get("cidrs") or []
+    cidrs = obj["spec"].get("cidrs") or []
     if not cidrs:
         return [errors.required("spec.cidrs", "at least one CIDR required")]
     if len(cidrs) > 2:
-        return [errors.invalid("spec.cidrs", obj.get("spec"), "may only hold up to 2 values")]
+        return [errors.invalid("spec.cidrs", obj["spec"], "may only hold up to 2 values")]
     causes: list[Cause] = []
-    families = set()
     for index, cidr in enumerate(cidrs):
-        try:
-            families.add(ipaddress.ip_network(cidr, strict=False).version)
-        except ValueError:
-            causes.append(errors.invalid(f"spec.cidrs[{index}]", cidr, CIDR_TEXT))
-            continue
-        if "/" not in cidr:
-            causes.append(errors.invalid(f"spec.cidrs[{index}]", cidr, CIDR_TEXT))
-        elif _has_host_bits(cidr):
-            text = "must not have bits set beyond the prefix length"
-            causes.append(errors.invalid(f"spec.cidrs[{index}]", cidr, text))
-    if not causes and len(families) < len(cidrs):
+        causes += fields.invalid_if(addresses.strict_cidr_faults(cidr), f"spec.cidrs[{index}]", cidr)
+    families = [addresses.family_of(cidr.partition("/")[0]) for cidr in cidrs if not addresses.loose_cidr_fault(cidr)]
+    if len(families) > len(set(families)):
         text = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
         causes.append(errors.invalid("spec.cidrs", cidrs, text))
     return causes
 
 
-def _has_host_bits(cidr: str) -> bool:
-    try:
-        ipaddress.ip_network(cidr)
-    except ValueError:
-        return True
-    return False
-
-
 def check_ranges_update(new: Obj, old: Obj) -> list[Cause]:
     """Of a ServiceCIDR's networks none changes; one of the other family may come."""
-    now, was = (new.get("spec") or {}).get("cidrs") or [], (old.get("spec") or {}).get("cidrs") or []
-    if len(now) < len(was) or len(now) > 2:
-        return [errors.invalid("spec.cidrs", now, fields.IMMUTABLE)]
-    changed = [i for i, cidr in enumerate(was) if now[i] != cidr]
-    if changed:
-        return [errors.invalid(f"spec.cidrs[{i}]", now[i], fields.IMMUTABLE) for i in changed]
-    return check_ranges(new) if now != was else []
+    now, was = new["spec"].get("cidrs") or [], old["spec"].get("cidrs") or []
+    if len(now) != len(was) and (len(was), len(now)) != (1, 2):
+        return [errors.invalid("spec.cidrs", now or None, fields.IMMUTABLE)]
+    changed = [index for index, cidr in enumerate(was) if now[index] != cidr]
+    causes = [errors.invalid(f"spec.cidrs[{index}]", now[index], fields.IMMUTABLE) for index in changed]
+    return causes + (check_ranges(new) if len(now) > len(was) else [])
 
 
-def address_faults(text: str) -> list[str]:
-    """What is wrong with an address that has to be in its one canonical form."""
-    try:
-        canonical = str(ipaddress.ip_address(text))
-    except ValueError:
-        plain = ".".join(part.lstrip("0") or "0" for part in text.split("."))
-        return ["must not have leading 0s"] if plain != text and _is_ip(plain) else [IP_TEXT]
-    return [] if canonical == text else [f'must be in canonical form ("{canonical}")']
+def check_address(obj: Obj) -> Iterator[Cause]:
+    """An IPAddress: whose it is."""
+    parent = obj["spec"].get("parentRef")
+    if parent is None:
+        yield errors.required("spec.parentRef")
+        return
+    group, namespace = parent.get("group", ""), parent.get("namespace", "")
+    if group:
+        yield from fields.invalid_if(names.dns1123_subdomain(group), "spec.parentRef.group", group)
+    for field in ("resource", "name"):
+        yield from fields.named(parent.get(field, ""), f"spec.parentRef.{field}", names.path_segment)
+    if namespace:
+        yield from fields.invalid_if(names.path_segment(namespace), "spec.parentRef.namespace", namespace)

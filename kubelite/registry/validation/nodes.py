@@ -3,15 +3,13 @@
 Source: kubernetes pkg/apis/core/validation (ValidateNode) and pkg/apis/node/validation, v1.34.
 """
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubelite.meta import errors, names
+from kubelite.meta import addresses, errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields, placement, resources
-from kubelite.registry.validation.networking import CIDR_TEXT
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _TOLERATION_KEY = ("key", "operator", "value", "effect")
@@ -73,13 +71,13 @@ def _check_ranges(ranges: Sequence[str]) -> list[Cause]:
     path = "spec.podCIDRs"
     for index, text in enumerate(ranges):
         try:
-            families.add(ipaddress.ip_network(text, strict=False).version)
+            families.add(addresses.parse_cidr(text)[0].version)
         except ValueError:
             if len(ranges) > 1 and not causes:
                 why = f"invalid CIDR[{index}]: <nil> (invalid CIDR address: {text})"
                 fault = f"Internal error: invalid PodCIDRs. failed to check with dual stack with error:{why}"
                 causes.append(Cause(path, "InternalError", fault))
-            causes.append(errors.invalid(f"{path}[{index}]", text, CIDR_TEXT))
+            causes.append(errors.invalid(f"{path}[{index}]", text, addresses.CIDR_TEXT))
     if len(ranges) > 1 and (len(ranges) > 2 or len(families) < 2):
         causes.append(errors.invalid(path, list(ranges), "may specify no more than one CIDR for each IP family"))
     return causes

@@ -5,7 +5,7 @@ Source: kubernetes pkg/apis/core/validation/validation.go (ValidatePodStatusUpda
 
 from collections.abc import Sequence
 
-from kubelite.meta import errors, names
+from kubelite.meta import addresses, errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields, pods
@@ -119,12 +119,12 @@ def _check_addresses(entries: Sequence[Obj], old: Sequence[Obj], path: str) -> l
         if text not in before:
             causes += fields.address(text, f"{path}[{i}]")
     if len(texts) > 1:
-        parsed = [fields.parse_address(text) for text in texts]
-        if None in parsed:
-            bad = parsed.index(None)
+        families = [addresses.family_of(text) for text in texts]
+        if "" in families:
+            bad = families.index("")
             text = f"Internal error: failed to check for dual stack with error:invalid IP[{bad}]: {texts[bad]}"
             causes.append(Cause(path, "InternalError", text))
-        if len({address.version for address in parsed if address is not None}) < len(texts):
+        if len({family for family in families if family}) < len(texts):
             text = "may specify no more than one IP for each IP family"
             causes.append(errors.invalid(path, list(entries), text))
     return causes

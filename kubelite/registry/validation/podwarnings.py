@@ -5,9 +5,9 @@ Source: kubernetes pkg/api/pod/warnings.go and pkg/api/node/util.go, v1.34.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from kubelite.meta import names
+from kubelite.meta import addresses, names
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import claims, fields, nodelabels, podspecs, resources, volumesources
+from kubelite.registry.validation import claims, nodelabels, podspecs, resources, volumesources
 from kubelite.registry.validation.placement import PREFERRED, REQUIRED
 from kubelite.registry.validation.pods import APPARMOR, SECCOMP, SECCOMP_OF_POD, apparmor_profile
 
@@ -32,7 +32,7 @@ def of_status(pod: Obj) -> Iterator[str]:
     """A pod's status as it is written."""
     for field in ("podIPs", "hostIPs"):
         for i, entry in enumerate((pod.get("status") or {}).get(field) or ()):
-            yield from of_address(entry.get("ip", ""), f"status.{field}[{i}].ip")
+            yield from addresses.warnings(entry.get("ip", ""), f"status.{field}[{i}].ip")
 
 
 def of_name(name: str, used_in: str) -> Iterator[str]:
@@ -73,9 +73,9 @@ def _of(holder: Obj, start: str, is_template: bool) -> Iterator[str]:
     if affinity:
         yield from _of_pod_affinity(affinity, f"{at}.affinity")
     for i, server in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or ()):
-        yield from of_address(server, f"{at}.dnsConfig.nameservers[{i}]")
+        yield from addresses.warnings(server, f"{at}.dnsConfig.nameservers[{i}]")
     for i, alias in enumerate(spec.get("hostAliases") or ()):
-        yield from of_address(alias.get("ip", ""), f"{at}.hostAliases[{i}].ip")
+        yield from addresses.warnings(alias.get("ip", ""), f"{at}.hostAliases[{i}].ip")
 
 
 def _of_node_affinity(node: Obj, path: str) -> Iterator[str]:
@@ -192,23 +192,6 @@ def _of_names(items: Sequence[Obj], key: str, path: str) -> Iterator[str]:
             yield f'{path}[{i}].{key}: duplicate {key} "{value}"'
         seen.add(value)
     yield from (f'{path}[{i}].name: invalid empty name ""' for i, item in enumerate(items) if key == "name" and not item.get(key))
-
-
-def of_address(text: str, path: str) -> Iterator[str]:
-    """An IP address in another form than the usual one.
-
-    Source: apimachinery pkg/util/validation/ip.go (GetWarningsForIP), v0.34.
-    """
-    address = fields.parse_address(text)
-    if address is None:
-        return
-    plain = (address.ipv4_mapped if address.version == 6 else None) or address
-    if text == str(plain):
-        return
-    if plain.version == 4:
-        yield f'{path}: non-standard IP address "{text}" will be considered invalid in a future Kubernetes release: use "{plain}"'
-    else:
-        yield f'{path}: IPv6 address "{text}" should be in RFC 5952 canonical format ("{address}")'
 
 
 def _of_containers(spec: Obj, path: str) -> Iterator[str]:

@@ -3,14 +3,12 @@
 Source: kubernetes pkg/apis/{apps,batch,core,policy,autoscaling,networking}/validation, v1.34.
 """
 
-import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from kubelite.meta import errors, names
+from kubelite.meta import addresses, errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
-from kubelite.registry.validation.networking import IP_TEXT
 
 MAX_REASON, MAX_MESSAGE = 1024, 32 * 1024
 #: The counts of each kind's status, and those of them that can't be above its replicas.
@@ -97,26 +95,41 @@ def check_conditions(obj: Obj) -> list[Cause]:
     return causes
 
 
-def check_load_balancer(obj: Obj) -> list[Cause]:
-    """The addresses in the status of an ingress or a service."""
+def check_load_balancer(obj: Obj, old: Obj | None) -> list[Cause]:
+    """The addresses in the status of an ingress or a service; those that it had may be of any form."""
     causes: list[Cause] = []
-    for index, entry in enumerate(((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()):
+    known = {entry.get("ip") for entry in _ingress(old)} if old is not None else ()
+    for index, entry in enumerate(_ingress(obj)):
         at, address, host = f"status.loadBalancer.ingress[{index}]", entry.get("ip"), entry.get("hostname")
-        if address and not is_ip(address):
-            causes.append(errors.invalid(f"{at}.ip", address, IP_TEXT))
+        if address and address not in known:
+            causes += fields.address(address, f"{at}.ip")
         if host:
             causes += fields.invalid_if(names.dns1123_subdomain(host), f"{at}.hostname", host)
-            if is_ip(host):
+            if addresses.family_of(host):
                 causes.append(errors.invalid(f"{at}.hostname", host, "must be a DNS name, not an IP address"))
     return causes
 
 
-def check_service(obj: Obj) -> list[Cause]:
+def _ingress(obj: Obj) -> Sequence[Obj]:
+    found: Sequence[Obj] = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    return found
+
+
+def address_warnings(obj: Obj) -> list[str]:
+    """Addresses of balancers in an unusual form."""
+    found: list[str] = []
+    for index, entry in enumerate(_ingress(obj)):
+        if entry.get("ip"):
+            found += addresses.warnings(entry["ip"], f"status.loadBalancer.ingress[{index}]")
+    return found
+
+
+def check_service(obj: Obj, old: Obj) -> list[Cause]:
     path = "status.loadBalancer.ingress"
-    entries = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    entries = _ingress(obj)
     if entries and obj["spec"].get("type") != "LoadBalancer":
         return [errors.forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")]
-    causes = check_load_balancer(obj)
+    causes = check_load_balancer(obj, old)
     for index, entry in enumerate(entries):
         mode, at = entry.get("ipMode"), f"{path}[{index}].ipMode"
         if mode is None and entry.get("ip"):
@@ -126,11 +139,3 @@ def check_service(obj: Obj) -> list[Cause]:
         elif mode is not None and mode not in ("Proxy", "VIP"):
             causes.append(errors.not_supported(at, mode, ("Proxy", "VIP")))
     return causes
-
-
-def is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
