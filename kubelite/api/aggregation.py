@@ -143,17 +143,42 @@ class Aggregation:
         key = (spec.get("group", ""), spec["version"])
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                listing = await self._ask(service, f"/apis/{key[0]}/{key[1]}")
+                missing = await self._missing(spec["service"])
+                listing = await self._ask(service, f"/apis/{key[0]}/{key[1]}") if missing is None else {}
         except (ApiError, Closed, OSError, TimeoutError, HttpProcessingError, ValueError) as e:
+            message = e.message if isinstance(e, ApiError) else str(e) or "no answer in time"
+            missing = ("FailedDiscoveryCheck", f"failing or missing response: {message}")
+        if missing is not None:
             if self._resources.pop(key, None) is not None:
                 self._api.discovery.changed()
-            message = e.message if isinstance(e, ApiError) else str(e) or "no answer in time"
-            await self._tell(service, "False", "FailedDiscoveryCheck", f"failing or missing response: {message}")
+            await self._tell(service, "False", *missing)
             return
         if self._resources.get(key) != listing:
             self._resources[key] = listing
             self._api.discovery.changed()
         await self._tell(service, "True", "Passed", "all checks passed")
+
+    async def _missing(self, reference: Obj) -> tuple[str, str] | None:
+        """What a service lacks to be asked, as a reason and a message."""
+        name, namespace, number = reference["name"], reference["namespace"], reference.get("port", 443)
+        what = f'service/{name} in "{namespace}"'
+        try:
+            service = await self._api.client.get("services", name, namespace)
+        except NotFound:
+            return "ServiceNotFound", f"{what} is not present"
+        if service["spec"].get("type") != "ClusterIP":
+            return None
+        port = next((p.get("name", "") for p in service["spec"].get("ports") or () if p["port"] == number), None)
+        if port is None:
+            return "ServicePortError", f"{what} is not listening on port {number}"
+        slices = await self._api.client.list(
+            "endpointslices.discovery.k8s.io", namespace, label_selector=f"kubernetes.io/service-name={name}"
+        )
+        if not slices.items:
+            return "EndpointsNotFound", f"cannot find endpointslices for {what}"
+        if not any(_serves(found, port) for found in slices.items):
+            return "MissingEndpoints", f'endpointslices for {what} have no addresses with port name "{port}"'
+        return None
 
     async def _ask(self, service: Obj, path: str) -> Obj:
         async with self._connection(service) as (stream, host):
@@ -170,12 +195,13 @@ class Aggregation:
     async def _tell(self, service: Obj, status: str, reason: str, message: str) -> None:
         conditions = (service.get("status") or {}).get("conditions") or []
         known = next((c for c in conditions if c["type"] == "Available"), None)
-        if known is not None and (known["status"], known["reason"], known["message"]) == (status, reason, message):
+        if known is not None and (known["status"], known.get("reason"), known.get("message")) == (status, reason, message):
             return
+        since = known.get("lastTransitionTime") if known is not None and known["status"] == status else None
         condition = {
             "type": "Available",
             "status": status,
-            "lastTransitionTime": times.now(),
+            "lastTransitionTime": since or times.now(),
             "reason": reason,
             "message": message,
         }
@@ -186,6 +212,12 @@ class Aggregation:
             )
         except (Conflict, NotFound):
             self._wake.set()
+
+
+def _serves(found: Obj, port: str) -> bool:
+    """Whether an EndpointSlice has a ready endpoint and a port of this name."""
+    ready = any((endpoint.get("conditions") or {}).get("ready", True) for endpoint in found.get("endpoints") or ())
+    return ready and any((p.get("name") or "") == port and p.get("port") for p in found.get("ports") or ())
 
 
 def identity_headers(user: "User") -> list[tuple[str, str]]:

@@ -90,6 +90,16 @@ def strict_cidr_faults(text: str) -> list[str]:
     return [] if str(network) == text else [f'must be in canonical form ("{network}")']
 
 
+def interface_faults(text: str) -> list[str]:
+    """What is wrong with an address of an interface: one with the length of its network's prefix."""
+    try:
+        address, network = parse_cidr(text)
+    except ValueError:
+        return ["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"]
+    canonical = f"{address}/{network.prefixlen}"
+    return [] if text == canonical else [f'must be in canonical form ("{canonical}")']
+
+
 def warnings(text: str, path: str) -> list[str]:
     """What to say of an address that is taken, but not in its one form."""
     try:

@@ -224,7 +224,7 @@ def _value(name: str, field: facts.Field, value: Any, path: str, stack: tuple[st
         case "IntOrString":
             whole = isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31
             fits, go_type = isinstance(value, str) or whole, "int32"
-        case "FieldsV1" | "RawExtension":
+        case "FieldsV1":
             fits = isinstance(value, dict)
         case "Quantity":
             if isinstance(value, bool) or not isinstance(value, str | int | float):

@@ -74,7 +74,7 @@ _SPECIAL: dict[str, Any] = {
     "Duration": str,
     "FieldsV1": dict[str, Any],
     "IntOrString": int | str,
-    "RawExtension": dict[str, Any],
+    "RawExtension": Any,
     "JSON": Any,
     "JSONSchemaPropsOrBool": Union[_SCHEMA, bool],  # noqa: UP007 -- a forward reference has no operator
     "JSONSchemaPropsOrArray": SchemaOrMore,

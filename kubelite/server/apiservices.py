@@ -9,9 +9,9 @@ import structlog
 
 from kubelite.client.contract import Client
 from kubelite.client.informers import Informers
-from kubelite.meta import times
 from kubelite.meta.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubelite.meta.types import Obj
+from kubelite.registry.strategies.others import locally_available
 from kubelite.schema.kinds import Kinds
 
 log = structlog.get_logger(__name__)
@@ -127,20 +127,13 @@ class LocalApiServices:
 
     async def _create(self, obj: Obj) -> None:
         try:
-            await self._tell_available(await self._client.create(RESOURCE, obj))
+            await self._client.create(RESOURCE, obj)
         except AlreadyExists:
             return
 
     async def _tell_available(self, obj: Obj) -> None:
-        condition = {
-            "type": "Available",
-            "status": "True",
-            "lastTransitionTime": times.now(),
-            "reason": "Local",
-            "message": "Local APIServices are always available",
-        }
         try:
-            await self._client.update(RESOURCE, {**obj, "status": {"conditions": [condition]}}, subresource="status")
+            await self._client.update(RESOURCE, {**obj, "status": {"conditions": [locally_available()]}}, subresource="status")
         except (Conflict, NotFound):
             return  # somebody changed it meanwhile, and that change wakes us again
 

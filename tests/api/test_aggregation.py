@@ -21,12 +21,13 @@ async def test_every_version_that_is_served_here_has_a_local_service(http):
     assert items["v1.apps"]["spec"] == {"group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15}
 
 
-async def test_a_server_that_does_not_answer_is_told_and_refused(http, namespace):
+async def _condition(http, namespace, service):
+    """What the APIService of a service is told to be."""
     name = f"v1.{namespace}.example.com"
     spec = {
         "group": f"{namespace}.example.com",
         "version": "v1",
-        "service": {"name": "none", "namespace": namespace},
+        "service": {"name": service, "namespace": namespace},
         "groupPriorityMinimum": 1000,
         "versionPriority": 10,
         "insecureSkipTLSVerify": True,
@@ -37,14 +38,37 @@ async def test_a_server_that_does_not_answer_is_told_and_refused(http, namespace
         while True:
             status = (await http.get(f"{PATH}/{name}")).json.get("status") or {}
             if status.get("conditions"):
-                break
+                return status["conditions"][0]
             await asyncio.sleep(0.05)
-    assert status["conditions"][0]["reason"] == "FailedDiscoveryCheck"
+
+
+async def test_a_server_that_does_not_answer_is_told_and_refused(http, namespace):
+    condition = await _condition(http, namespace, "none")
+    assert condition["reason"] == "ServiceNotFound"
+    assert condition["message"] == f'service/none in "{namespace}" is not present'
     answer = await http.get(f"/apis/{namespace}.example.com/v1/things")
     assert (answer.status, answer.body) == (503, b"service unavailable\n")
     groups = [g["name"] for g in (await http.get("/apis")).json["groups"]]
     assert f"{namespace}.example.com" not in groups
-    await http("DELETE", f"{PATH}/{name}")
+    await http("DELETE", f"{PATH}/v1.{namespace}.example.com")
+
+
+async def test_a_service_has_the_port(http, namespace):
+    spec = {"ports": [{"port": 8443}]}
+    made = await http.post(f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": "other"}, "spec": spec})
+    assert made.status == 201, made.body
+    condition = await _condition(http, namespace, "other")
+    assert condition["reason"] == "ServicePortError"
+    assert condition["message"] == f'service/other in "{namespace}" is not listening on port 443'
+    await http("DELETE", f"{PATH}/v1.{namespace}.example.com")
+
+
+async def test_a_local_service_is_available_at_once(http, namespace):
+    spec = {"group": f"{namespace}.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    made = await http.post(PATH, {"metadata": {"name": f"v1.{namespace}.example.com"}, "spec": spec})
+    assert made.status == 201, made.body
+    assert [(c["type"], c["status"], c["reason"]) for c in made.json["status"]["conditions"]] == [("Available", "True", "Local")]
+    await http("DELETE", f"{PATH}/v1.{namespace}.example.com")
 
 
 def test_who_asks_is_told_in_headers():

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from kubelite.meta.types import Obj
-from kubelite.registry.validation import admissionregistration as checks
+from kubelite.registry.validation import admissionpolicies as policies
+from kubelite.registry.validation import admissionregistration as webhooks
 
 RULE = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
 
@@ -30,23 +31,23 @@ def fields(causes: Any) -> list[str]:
 
 def test_what_is_right_has_no_faults() -> None:
     condition = {"name": "c", "expression": "request.userInfo.username == 'x' && object.a.all(k, k != 'b')"}
-    assert checks.webhook_faults({"webhooks": [hook(matchConditions=[condition]), hook(name="other.example.com")]}) == []
+    assert not list(webhooks.webhook_faults({"webhooks": [hook(matchConditions=[condition]), hook(name="other.example.com")]}))
     complete = policy(
         paramKind={"apiVersion": "v1", "kind": "ConfigMap"},
         variables=[{"name": "n", "expression": "object.spec.replicas"}],
         validations=[{"expression": "variables.n <= int(params.data.max)", "messageExpression": "'n is ' + string(variables.n)"}],
         auditAnnotations=[{"key": "n", "valueExpression": "string(variables.n)"}],
     )
-    assert checks.policy_faults(complete) == []
+    assert not list(policies.policy_faults(complete))
     binding = {"policyName": "p", "validationActions": ["Deny"], "paramRef": {"name": "x", "parameterNotFoundAction": "Deny"}}
-    assert checks.binding_faults({"spec": binding}) == []
+    assert not list(policies.binding_faults({"spec": binding}))
 
 
 def test_an_expression_that_does_not_compile_is_refused_where_it_stands() -> None:
-    bad = checks.webhook_faults({"webhooks": [hook(matchConditions=[{"name": "c", "expression": "... [] bad expression"}])]})
+    bad = [*webhooks.webhook_faults({"webhooks": [hook(matchConditions=[{"name": "c", "expression": "... [] bad expression"}])]})]
     assert fields(bad) == ["webhooks[0].matchConditions[0].expression"]
     assert "compilation failed" in bad[0].message
-    undeclared = checks.policy_faults(policy(validations=[{"expression": "params.x == 1 && foo"}]))
+    undeclared = list(policies.policy_faults(policy(validations=[{"expression": "params.x == 1 && foo"}])))
     assert fields(undeclared) == ["spec.validations[0].expression"]
     assert "undeclared reference to 'foo'" in undeclared[0].message
     assert "undeclared reference to 'params'" in undeclared[0].message
@@ -68,19 +69,19 @@ def test_an_expression_that_does_not_compile_is_refused_where_it_stands() -> Non
     ],
 )
 def test_each_fault_of_a_webhook_names_its_field(changes: Obj, field: str) -> None:
-    assert fields(checks.webhook_faults({"webhooks": [hook(**changes)]})) == [f"webhooks[0].{field}"]
+    assert fields(webhooks.webhook_faults({"webhooks": [hook(**changes)]})) == [f"webhooks[0].{field}"]
 
 
 def test_names_of_webhooks_are_unique() -> None:
-    assert fields(checks.webhook_faults({"webhooks": [hook(), hook()]})) == ["webhooks[1].name"]
+    assert fields(webhooks.webhook_faults({"webhooks": [hook(), hook()]})) == ["webhooks[1].name"]
 
 
 def test_a_policy_needs_something_to_check_and_a_binding_something_to_do() -> None:
-    assert fields(checks.policy_faults({"metadata": {}, "spec": {}})) == [
+    assert fields(policies.policy_faults({"metadata": {}, "spec": {}})) == [
         "spec.matchConstraints",
         "spec.validations",
         "spec.auditAnnotations",
     ]
-    assert fields(checks.binding_faults({"spec": {}})) == ["spec.policyName", "spec.validationActions"]
+    assert fields(policies.binding_faults({"spec": {}})) == ["spec.policyName", "spec.validationActions"]
     both = {"policyName": "p", "validationActions": ["Deny", "Warn"]}
-    assert fields(checks.binding_faults({"spec": both})) == ["spec.validationActions"]
+    assert fields(policies.binding_faults({"spec": both})) == ["spec.validationActions"]

@@ -6,15 +6,15 @@ Source: kubernetes pkg/registry/*/*/strategy.go, apiextensions-apiserver and kub
 from collections.abc import Sequence
 from typing import ClassVar
 
-from kubelite.meta import addresses, errors
+from kubelite.meta import addresses, errors, times
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.strategies import Request, Strategy, keep
 from kubelite.registry.validation import (
+    admissionpolicies,
     admissionregistration,
     autoscaling,
     certificates,
-    devices,
     endpoints,
     fields,
     flowcontrol,
@@ -117,7 +117,8 @@ class DisruptionBudgetStrategy(Strategy):
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         if request.subresource == "status":
-            return statuses.check_counts("PodDisruptionBudget", new) + statuses.check_conditions(new)
+            conditions = (new.get("status") or {}).get("conditions") or ()
+            return statuses.check_counts("PodDisruptionBudget", new) + statuses.check_conditions(conditions)
         return self.validate(request, new)
 
 
@@ -204,36 +205,44 @@ class IngressStrategy(Strategy):
 class WebhookStrategy(Strategy):
     """Webhook configurations."""
 
+    checks_structure = True
     allow_unconditional_update = False
-    qualified_finalizers = False
     has_generation = True
     generation_paths = ("webhooks",)
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return admissionregistration.webhook_faults(obj)
+        return list(admissionregistration.webhook_faults(obj))
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return list(admissionregistration.webhook_faults(new, old))
 
 
 class PolicyStrategy(Strategy):
     """Admission policies."""
 
+    checks_structure = True
     allow_unconditional_update = False
-    qualified_finalizers = False
-    status_keeps_metadata = True
     has_status = True
+    status_keeps_metadata = True
     has_generation = True
     initial_status: ClassVar[Obj | None] = {}
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return admissionregistration.policy_faults(obj)
+        return list(admissionpolicies.policy_faults(obj))
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        if request.subresource:
+            return list(admissionpolicies.status_faults(new))
+        return list(admissionpolicies.policy_faults(new, old))
 
 
 class PolicyBindingStrategy(Strategy):
+    checks_structure = True
     allow_unconditional_update = False
-    qualified_finalizers = False
     has_generation = True
 
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return admissionregistration.binding_faults(obj)
+        return list(admissionpolicies.binding_faults(obj))
 
 
 class FlowStrategy(Strategy):
@@ -295,53 +304,6 @@ class PriorityClassStrategy(Strategy):
 
     def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
         return priorities.check_class_update(new, old)
-
-
-class ResourceClaimStrategy(Strategy):
-    returns_deleted = True
-    status_keeps_metadata = True
-    has_status = True
-    initial_status: ClassVar[Obj | None] = {}
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return devices.check_claim(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return [] if request.subresource else devices.check_spec_update(new, old)
-
-
-class ClaimTemplateStrategy(Strategy):
-    """ResourceClaimTemplates."""
-
-    returns_deleted = True
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return devices.check_claim_template(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return devices.check_spec_update(new, old)
-
-
-class DeviceClassStrategy(Strategy):
-    returns_deleted = True
-    has_generation = True
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return devices.check_class(obj)
-
-
-class SliceStrategy(Strategy):
-    """ResourceSlices."""
-
-    returns_deleted = True
-    update_checks_names = False
-    has_generation = True
-
-    def validate(self, request: Request, obj: Obj) -> list[Cause]:
-        return devices.check_slice(obj)
-
-    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
-        return self.validate(request, new) + devices.check_slice_update(new, old)
 
 
 class SigningRequestStrategy(Strategy):
@@ -441,11 +403,34 @@ class IpAddressStrategy(Strategy):
 
 
 class ApiServiceStrategy(Strategy):
+    """APIServices; one of this server is available at once."""
+
+    checks_structure = True
+    allow_unconditional_update = False
     has_status = True
     initial_status: ClassVar[Obj | None] = {}
 
     def name_faults(self, name: str, prefix: bool) -> Sequence[str]:
         return metadata.path_segment_faults(name, prefix)
 
+    def prepare_create(self, request: Request, obj: Obj) -> None:
+        super().prepare_create(request, obj)
+        if not obj["spec"].get("service"):
+            obj["status"] = {"conditions": [locally_available()]}
+
     def validate(self, request: Request, obj: Obj) -> list[Cause]:
         return registrations.check_api_service(obj)
+
+    def validate_update(self, request: Request, new: Obj, old: Obj) -> list[Cause]:
+        return registrations.check_status(new) if request.subresource else self.validate(request, new)
+
+
+def locally_available() -> Obj:
+    """The condition of an APIService that is served here."""
+    return {
+        "type": "Available",
+        "status": "True",
+        "lastTransitionTime": times.now(),
+        "reason": "Local",
+        "message": "Local APIServices are always available",
+    }

@@ -1,7 +1,7 @@
 """Which strategy each resource has; those that are not here have the generic one."""
 
 from kubelite.registry.crds import DefinitionStrategy
-from kubelite.registry.strategies import Strategy, core, others, pods, services, storage, workloads
+from kubelite.registry.strategies import Strategy, core, devices, others, pods, services, storage, workloads
 
 STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "pods"): pods.PodStrategy(),
@@ -48,10 +48,10 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("storage.k8s.io", "csidrivers"): storage.DriverStrategy(),
     ("storage.k8s.io", "csistoragecapacities"): storage.CsiCapacityStrategy(),
     ("storage.k8s.io", "volumeattachments"): storage.AttachmentStrategy(),
-    ("resource.k8s.io", "resourceclaims"): others.ResourceClaimStrategy(),
-    ("resource.k8s.io", "resourceclaimtemplates"): others.ClaimTemplateStrategy(),
-    ("resource.k8s.io", "resourceslices"): others.SliceStrategy(),
-    ("resource.k8s.io", "deviceclasses"): others.DeviceClassStrategy(),
+    ("resource.k8s.io", "resourceclaims"): devices.ResourceClaimStrategy(),
+    ("resource.k8s.io", "resourceclaimtemplates"): devices.ClaimTemplateStrategy(),
+    ("resource.k8s.io", "resourceslices"): devices.SliceStrategy(),
+    ("resource.k8s.io", "deviceclasses"): devices.DeviceClassStrategy(),
     ("certificates.k8s.io", "certificatesigningrequests"): others.SigningRequestStrategy(),
     ("flowcontrol.apiserver.k8s.io", "flowschemas"): others.FlowStrategy(),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"): others.PriorityLevelStrategy(),

@@ -63,6 +63,11 @@ def one_of(value: str | None, path: str, allowed: Iterable[str]) -> list[Cause]:
     return [] if value in allowed else [errors.not_supported(path, value, allowed)]
 
 
+def optional_one_of(value: str | None, path: str, allowed: Iterable[str]) -> list[Cause]:
+    """A value of a fixed set, or none; the empty text is one."""
+    return [] if value is None or value in allowed else [errors.not_supported(path, value, allowed)]
+
+
 def non_negative(value: int | None, path: str) -> list[Cause]:
     return [errors.invalid(path, value, NON_NEGATIVE)] if value is not None and value < 0 else []
 

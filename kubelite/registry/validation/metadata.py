@@ -143,6 +143,14 @@ def validate_labels(labels: Mapping[str, str], path: str, causes: list[Cause]) -
             causes += [errors.invalid(path, value, text) for text in faults]
 
 
+def validate_template(meta: Obj, path: str, causes: list[Cause]) -> None:
+    """The metadata of a template that an object is made from as it is: labels and annotations alone."""
+    validate_annotations(meta.get("annotations") or {}, f"{path}.annotations", causes)
+    validate_labels(meta.get("labels") or {}, f"{path}.labels", causes)
+    others = (field for field, value in meta.items() if field not in ("annotations", "labels") and value not in (None, ""))
+    causes += [errors.forbidden(f"{path}.{'uID' if field == 'uid' else field}", "cannot be set") for field in others]
+
+
 def validate_finalizers(finalizers: Sequence[str], causes: list[Cause], qualified: bool) -> None:
     path = "metadata.finalizers"
     for index, name in enumerate(finalizers):

@@ -8,6 +8,7 @@ from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
 
+_STATUSES = ("False", "True", "Unknown")
 MAX_GROUP_PRIORITY, MAX_VERSION_PRIORITY = 20000, 1000
 
 
@@ -29,6 +30,14 @@ def check_api_service(obj: Obj) -> list[Cause]:
         if not 0 < priority <= limit:
             causes.append(errors.invalid(f"spec.{field}", priority, f"must be positive and less than {limit}"))
     return causes + _check_service(spec)
+
+
+def check_status(obj: Obj) -> list[Cause]:
+    return [
+        cause
+        for index, condition in enumerate((obj.get("status") or {}).get("conditions") or ())
+        for cause in fields.optional_one_of(condition.get("status", ""), f"status.conditions[{index}].status", _STATUSES)
+    ]
 
 
 def _check_service(spec: Obj) -> list[Cause]:

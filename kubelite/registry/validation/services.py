@@ -258,12 +258,8 @@ def _check_traffic(spec: Obj) -> Iterator[Cause]:
     elif port:
         text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         yield errors.invalid("spec.healthCheckNodePort", port, text)
-    internal = spec.get("internalTrafficPolicy")
-    if internal is not None and internal not in TRAFFIC_POLICIES:
-        yield errors.not_supported("spec.internalTrafficPolicy", internal, TRAFFIC_POLICIES)
-    distribution = spec.get("trafficDistribution")
-    if distribution is not None and distribution not in _DISTRIBUTIONS:
-        yield errors.not_supported("spec.trafficDistribution", distribution, _DISTRIBUTIONS)
+    for field, allowed in (("internalTrafficPolicy", TRAFFIC_POLICIES), ("trafficDistribution", _DISTRIBUTIONS)):
+        yield from fields.optional_one_of(spec.get(field), f"spec.{field}", allowed)
 
 
 def warnings(obj: Obj) -> list[str]:

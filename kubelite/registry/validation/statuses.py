@@ -4,6 +4,7 @@ Source: kubernetes pkg/apis/{apps,batch,core,policy,autoscaling,networking}/vali
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kubelite.meta import addresses, errors, names
 from kubelite.meta.errors import Cause
@@ -70,12 +71,12 @@ def check_counts(kind: str, obj: Obj, old: Obj | None = None) -> list[Cause]:
 _STATUSES = ("True", "False", "Unknown")
 
 
-def check_conditions(obj: Obj) -> list[Cause]:
-    """The conditions of a status that has them in the form that all kinds should (meta.v1.Condition)."""
+def check_conditions(conditions: Sequence[Mapping[str, Any]], path: str = "status.conditions") -> list[Cause]:
+    """Conditions in the form that all kinds should have (meta.v1.Condition)."""
     causes: list[Cause] = []
     seen: set[str] = set()
-    for index, condition in enumerate((obj.get("status") or {}).get("conditions") or ()):
-        at, kind, status = f"status.conditions[{index}]", condition.get("type", ""), condition.get("status", "")
+    for index, condition in enumerate(conditions):
+        at, kind, status = f"{path}[{index}]", condition.get("type", ""), condition.get("status", "")
         if kind in seen:
             causes.append(errors.duplicate(f"{at}.type", kind))
         seen.add(kind)
