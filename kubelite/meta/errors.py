@@ -101,12 +101,8 @@ class ApiError(Exception):
             if value:
                 details[key] = value
         if self.causes:
-            details["causes"] = [
-                {"reason": c.reason, "message": c.message, "field": c.field}
-                if c.field
-                else {"reason": c.reason, "message": c.message}
-                for c in self.causes
-            ]
+            causes = ({"reason": c.reason, "message": c.message, "field": c.field} for c in self.causes)
+            details["causes"] = [{name: text for name, text in cause.items() if text} for cause in causes]
         if self.retry_after_s:
             details["retryAfterSeconds"] = self.retry_after_s
         status: Obj = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}

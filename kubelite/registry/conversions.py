@@ -60,7 +60,7 @@ class Conversions:
         wanted = []
         for entry in entries:
             if entry is not None and self._found(entry, kind) is None:
-                obj = self._entries.parsed(entry)
+                obj = self._entries.completed(self._entries.parsed(entry), kind)
                 if obj.get("apiVersion") != kind.api_version:
                     wanted.append((entry, obj))
         for batch in _batches(wanted):

@@ -132,10 +132,11 @@ class CustomKinds:
         since = int(definition["metadata"].get("resourceVersion") or 0)
         versions = (definition.get("status") or {}).get("storedVersions") or []
         stored = next(row for row in rows if row.stored_as == (row.group, row.version))
+        by_version = {row.api_version: row for row in rows}
         for row in rows:
             schema: Any = (row.crd_version or {}).get("schema") or {}
             self._registry.entries.custom_rows[row] = CustomRow(
-                since, versions == [row.version], has_defaults(schema.get("openAPIV3Schema") or {}), stored
+                since, versions == [row.version], has_defaults(schema.get("openAPIV3Schema") or {}), stored, by_version
             )
             self._registry.entries.conversions.set(row, definition["spec"].get("conversion"))
 

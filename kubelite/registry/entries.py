@@ -50,12 +50,13 @@ Fields = Callable[[Obj], dict[str, str]]
 class CustomRow:
     """What a custom kind's row means for objects that are stored: those written before revision `since` may lack defaults of
     its schema or have fields that it doesn't know; `only_version` says that all are stored in this row's version. New ones are
-    stored as `stored`, which need not be served."""
+    stored as `stored`, which need not be served. `versions`: apiVersion -> row, of all that the definition has."""
 
     since: Revision
     only_version: bool
     has_defaults: bool
     stored: Kind
+    versions: Mapping[str, Kind]
 
 
 def _text(value: Any, absent: str) -> str:
@@ -211,7 +212,7 @@ class Entries:
         if prepared is not None:
             return prepared
         obj = self.parsed(entry)
-        shown = self._shown(self.convert(obj, self.storage_kind(kind), kind), kind)
+        shown = self.shown(obj, kind)
         if shown is obj:
             self._note_shown(entry, kind, None)
             return entry
@@ -224,11 +225,11 @@ class Entries:
         prepared = self.conversions.prepared(entry, kind)
         if prepared is not None:
             return self.parsed(prepared)
-        return self._shown(self.convert(self.parsed(entry), self.storage_kind(kind), kind), kind)
+        return self.shown(self.parsed(entry), kind)
 
     def keep_shown(self, entry: Entry, kind: Kind, obj: Obj) -> None:
         """Keeps what a webhook made of the entry's object for this kind, as bytes and for as long as the entry is there."""
-        made = self._holding(self._shown(obj, kind), entry, kind)
+        made = self._holding(checking.prune(structure.structure_of(kind), obj), entry, kind)
         self._keep(self.view(made))
         self._note_shown(entry, kind, made)
 
@@ -242,25 +243,31 @@ class Entries:
         view = View(obj["metadata"].get("labels") or _NONE, self.fields(kind, obj), obj)
         return Entry(entry.key, orjson.dumps(obj), entry.revision, entry.create_revision, view)
 
-    def _shown(self, obj: Obj, kind: Kind) -> Obj:
-        """What readers of a custom kind get of an object: what its schema knows, with its defaults; itself where that is all."""
+    def shown(self, obj: Obj, kind: Kind) -> Obj:
+        """What readers of a kind get of a stored object; itself where that is all."""
+        stored = self.completed(obj, kind)
+        shown = self.convert(stored, self.storage_kind(kind), kind)
+        return shown if shown is stored or not kind.custom else checking.prune(structure.structure_of(kind), shown)
+
+    def completed(self, obj: Obj, kind: Kind) -> Obj:
+        """An object of a custom kind as the schema of its own version is now: what that knows, with its defaults. Defaults of
+        another version, in which it is read, are none of its own."""
         row = self.custom_rows.get(kind)
-        if row is None:
+        own = row.versions.get(obj.get("apiVersion", "")) if row is not None else None
+        if own is None:
             return obj
-        shape = structure.structure_of(kind)
-        shown = checking.prune(shape, obj)
-        if row.has_defaults:
-            shown = copies.deep_copy(shown)
-            defaults.structural(shape, shown)
-        return obj if shown == obj else shown
+        shape = structure.structure_of(own)
+        completed = checking.prune(shape, obj)
+        if self.custom_rows[own].has_defaults:
+            completed = copies.deep_copy(completed)
+            defaults.structural(shape, completed)
+        return obj if completed == obj else completed
 
     def to_store(self, obj: Obj, kind: Kind) -> Obj:
-        """The object as it is stored. A custom one loses what its stored version's schema doesn't know."""
+        """The object as it is stored, a custom one as its stored version's schema has it."""
         stored = self.storage_kind(kind)
         converted = self.convert(obj, kind, stored)
-        if stored is kind or not kind.custom:
-            return converted
-        return checking.prune(structure.structure_of(stored), converted)
+        return converted if stored is kind or not kind.custom else self.completed(converted, kind)
 
     def is_stored_as_shown(self, entry: Entry, kind: Kind) -> bool:
         """Whether writing the object again as it is would change nothing: it is stored in today's version, defaults and all."""

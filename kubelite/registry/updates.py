@@ -155,7 +155,7 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
     else:
         admitted_old = body.managed(old)
         admitted = make(admitted_old)
-        _lock(write, admitted["metadata"], current)
+        _lock(write, admitted["metadata"], current, unconditional=True)
         if track:
             await write.track(admitted, admitted_old, body.versions)
         changed = await registry.admission.mutate(write.attributes("UPDATE", admitted, admitted_old, body.kind))
@@ -172,7 +172,7 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
         if new == old and registry.entries.is_stored_as_shown(current, kind):
             entry = await _unchanged(registry, current, options)
         elif options.dry_run:
-            entry = made(current, new)
+            entry = made(current, await registry.entries.conversions.to_store(new, kind))
         else:
             taken, finish = finish, None
             entry = await _replace(write, current, new, old, taken)
@@ -185,13 +185,14 @@ async def _attempt(write: Write, current: Entry, make: Change, body: Body | None
     return registry.entries.in_version(entry, kind)
 
 
-def _lock(write: Write, meta: Obj, current: Entry) -> None:
-    """Checks the resourceVersion that the client based its change on, and sets the current one."""
+def _lock(write: Write, meta: Obj, current: Entry, *, unconditional: bool = False) -> None:
+    """Checks the resourceVersion that the client based its change on, and sets the current one. `unconditional`: it may be left
+    out, whatever the kind's objects need."""
     kind, name = write.target.kind, write.target.name
     given = meta.get("resourceVersion")
     newest = str(current.revision)
     if given in (None, "", "0"):
-        if not write.strategy.allow_unconditional_update:
+        if not unconditional and not write.strategy.allow_unconditional_update:
             text = "Invalid value: 0: must be specified for an update"
             cause = Cause("metadata.resourceVersion", "FieldValueInvalid", text)
             raise errors.Invalid.of(kind.group, kind.plural, name, [cause])

@@ -160,16 +160,18 @@ async def finish_create(write: Write, obj: Obj) -> Entry:
         write.refuse(request.name, causes)
         write.options.warnings += strategy.warnings(request, obj, None)
         await registry.admission.validate(write.attributes("CREATE", obj, None))
-        if write.options.dry_run:
-            return made(Entry(kind.key(target.namespace, request.name), b"", 0, 0), obj)
         stored = registry.entries.storage_kind(kind)
         final = await registry.entries.conversions.to_store(obj, kind)
-        taken, finish = finish, None
-        entry = await settled(_insert(write, stored, final, generated), taken)
+        if write.options.dry_run:
+            entry = made(Entry(kind.key(target.namespace, request.name), b"", 0, 0), final)
+        else:
+            taken, finish = finish, None
+            entry = await settled(_insert(write, stored, final, generated), taken)
     finally:
         if finish is not None:
             finish(False)
-    strategy.committed(request, final, None)
+    if not write.options.dry_run:
+        strategy.committed(request, final, None)
     await registry.entries.conversions.prepare(kind, (entry,))
     return registry.entries.in_version(entry, kind)
 

@@ -14,11 +14,15 @@ from kubelite.meta import errors, selectors
 from kubelite.meta.types import Obj
 from kubelite.registry import managed
 from kubelite.registry.managed import Managed, Manager, Managers, OneVersion
+from kubelite.registry.validation import metadata
+from kubelite.registry.validation.fields import non_negative
 from kubelite.schema import fieldsets, structure
 from kubelite.schema.fieldsets import FieldSet
 from kubelite.schema.kinds import Kind, Kinds
 
 _REPLICAS: FieldSet = {"f:spec": {"f:replicas": {}}}
+#: The replicas of an object that says none, while a patch may still say some.
+_UNSET = -(2**31)
 
 
 class ScaleBody:
@@ -41,14 +45,17 @@ class ScaleBody:
             self._selector = _steps(paths.get("labelSelectorPath", ""))
 
     def of(self, obj: Obj) -> Obj:
-        """The Scale of an object."""
+        """The Scale of an object. Raises InternalError for a custom one without replicas."""
+        replicas = _at(obj, self._replicas)
+        if replicas is None and self._kind.custom:
+            raise errors.InternalError.of(f'the spec replicas field ".{".".join(self._replicas)}" does not exist')
+        return self._scale(obj, replicas)
+
+    def _scale(self, obj: Obj, replicas: Any) -> Obj:
         meta = obj["metadata"]
         shown = {
             field: meta[field] for field in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp") if field in meta
         }
-        replicas = _at(obj, self._replicas)
-        if replicas is None and self._kind.custom:
-            raise errors.NotFound.of(self._kind.group, self._kind.plural, meta["name"])
         status: Obj = {"replicas": _at(obj, self._current) or 0}
         selector = self._selector_text(obj)
         if selector:
@@ -58,7 +65,8 @@ class ScaleBody:
 
     def managed(self, obj: Obj) -> Obj:
         """The Scale with the managers of the object's replicas."""
-        body = self.of(obj)
+        replicas = _at(obj, self._replicas)
+        body = self._scale(obj, _UNSET if replicas is None and self._kind.custom else replicas)
         found: Managers = {}
         for manager, entry in self._managers(obj).items():
             if fieldsets.intersection(entry.fields, self._owned(entry.api_version)):
@@ -114,11 +122,19 @@ class ScaleBody:
             return ""
 
     def into(self, body: Obj, old: Obj) -> Obj:
-        """The object scaled. Raises Invalid for replicas that are no count."""
+        """The object scaled.
+
+        Raises:
+            BadRequest: it still says no replicas. Invalid: metadata or replicas are wrong.
+        """
         replicas, meta = body["spec"].get("replicas", 0), body["metadata"]
-        if replicas < 0 and not self._kind.custom:
-            cause = errors.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
-            raise errors.Invalid.of("autoscaling", "Scale", old["metadata"]["name"], [cause])
+        if replicas == _UNSET:
+            raise errors.BadRequest(f'the spec replicas field ".{".".join(self._replicas)}" cannot be empty')
+        if not self._kind.custom:
+            causes = metadata.validate({**meta, "namespace": old["metadata"]["namespace"]}, True, metadata.subdomain_faults)
+            causes += non_negative(replicas, "spec.replicas")
+            if causes:
+                raise errors.Invalid.of("autoscaling", "Scale", old["metadata"]["name"], causes)
         new = _with(old, self._replicas, replicas)
         entries = self._managed_after(body, old)
         kept = {key: value for key, value in old["metadata"].items() if key != "managedFields"}
