@@ -218,9 +218,11 @@ def _with_containers(structure: Structure | None, value: Any) -> FieldSet:
 
 
 def merge(structure: Structure | None, live: Any, config: Any) -> Any:
-    """`live` with everything that `config` specifies."""
+    """`live` with everything that `config` specifies. A null specifies nothing of what is merged by its parts."""
     if live is None:
         return config
+    if config is None and live and structure is not None:
+        return live if is_granular_map(structure, live) or is_granular_list(structure, live) else None
     if is_granular_map(structure, live) and is_granular_map(structure, config):
         out = dict(live)
         for name, value in config.items():
