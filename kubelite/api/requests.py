@@ -75,7 +75,7 @@ def is_true(values: "list[str] | None") -> bool:
 
 def parse_path(method: str, path: str, query: Query) -> RequestInfo:
     """Raises PathError where the path has the legacy watch prefix and nothing behind it."""
-    parts = path.strip("/").split("/")
+    parts = path[1:].rstrip("/").split("/")
     if len(parts) < 3 or parts[0] not in ("api", "apis"):
         return RequestInfo(method.lower(), path)
     if parts[0] == "api":

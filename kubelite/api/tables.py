@@ -12,7 +12,7 @@ import orjson
 from kubelite.api.handlers.objects import encode
 from kubelite.api.negotiation import Media
 from kubelite.api.requests import Query
-from kubelite.meta.errors import BadRequest
+from kubelite.meta.errors import BadRequest, invalid
 from kubelite.meta.types import Obj
 from kubelite.schema import columns
 from kubelite.schema.kinds import Kind
@@ -32,7 +32,8 @@ def table_of(kind: Kind, items: Sequence[Obj], media: Media, query: Query, metad
     """
     include = (query.get("includeObject") or [""])[0]
     if include not in _INCLUDE:
-        raise BadRequest(f"unrecognized includeObject value: {include!r}; allowed are None, Metadata and Object")
+        cause = invalid("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
+        raise BadRequest(f"Unable to convert to Table as requested: {cause}")
     now = time.time()
     api_version = f"meta.k8s.io/{media.version}"
     rows = []

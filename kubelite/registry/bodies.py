@@ -23,12 +23,12 @@ def received(kind: Kind, sent: Obj, options: WriteOptions) -> Obj:
         BadRequest: it is not of this kind, a field has the wrong type, or (Strict) there are unknown fields.
     """
     obj, unknown = _normal(kind, _typed(kind, sent))
-    if unknown or options.repeated:
+    found = (*_unknown(unknown), *options.faults)
+    if found:
         if options.field_validation == "Strict":
-            raise errors.BadRequest(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {_strict(unknown, options)}'
-            )
-        _warn(unknown, options)
+            refused = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+            raise errors.BadRequest(f"{refused}: {_strict(found)}")
+        _warn(found, options)
     return _finished(kind, obj, sent)
 
 
@@ -43,10 +43,11 @@ def patched(kind: Kind, merged: Obj, options: WriteOptions, sent: Obj | None = N
         obj, unknown = _normal(kind, _typed(kind, merged))
     except errors.BadRequest as e:
         raise _bad_patch(merged, sent, e.message.partition(f"cannot be handled as a {kind.kind}: ")[2] or e.message) from e
-    if unknown or options.repeated:
+    found = (*options.faults, *_unknown(unknown))
+    if found:
         if options.field_validation == "Strict":
-            raise _bad_patch(merged, sent, _strict(unknown, options))
-        _warn(unknown, options)
+            raise _bad_patch(merged, sent, _strict(found))
+        _warn(found, options)
     return _finished(kind, obj, merged)
 
 
@@ -106,14 +107,14 @@ def _normal(kind: Kind, obj: Obj) -> tuple[Obj, Sequence[str]]:
         return normal, unknown
 
 
-def _warn(unknown: Sequence[str], options: WriteOptions) -> None:
+def _unknown(paths: Sequence[str]) -> list[str]:
+    return [f'unknown field "{path}"' for path in paths]
+
+
+def _warn(found: Sequence[str], options: WriteOptions) -> None:
     if options.field_validation == "Warn":
-        options.warnings += [*_faults(unknown, options)]
+        options.warnings += found
 
 
-def _strict(unknown: Sequence[str], options: WriteOptions) -> str:
-    return "strict decoding error: " + ", ".join(_faults(unknown, options))
-
-
-def _faults(unknown: Sequence[str], options: WriteOptions) -> list[str]:
-    return [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in options.repeated]
+def _strict(found: Sequence[str]) -> str:
+    return f"strict decoding error: {', '.join(found)}"

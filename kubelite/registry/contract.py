@@ -37,8 +37,8 @@ class WriteOptions:
     field_validation: FieldValidation = "Warn"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
-    #: The paths of keys that the body has more than once, as its reader found them.
-    repeated: tuple[str, ...] = ()
+    #: What is not strictly right about the body, as its reader found it: keys that it has more than once.
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

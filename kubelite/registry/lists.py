@@ -57,12 +57,17 @@ def parse_revision(text: str | None) -> Revision:
     """
     if not text:
         return 0
-    if not text.isascii() or not text.isdigit() or len(text) > 20:
+    digits = text.isascii() and text.isdigit()
+    value = int(text) if digits and len(text) < 40 else _TOO_LARGE
+    if value >= _TOO_LARGE:
         raise errors.BadRequest(
             f'invalid resource version: resourceVersion: Invalid value: "{text}": '
-            f'strconv.ParseUint: parsing "{text}": invalid syntax'
+            f'strconv.ParseUint: parsing "{text}": {"value out of range" if digits else "invalid syntax"}'
         )
-    return int(text)
+    return value
+
+
+_TOO_LARGE = 2**64
 
 
 async def wait_fresh(store: Store, revision: Revision) -> None:

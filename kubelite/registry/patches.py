@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from kubelite.registry.registry import Registry
 
 
+#: What an operation of a JSON patch has.
+_OPERATION = frozenset(("op", "path", "from", "value"))
+
+
 async def patch(
     registry: "Registry", target: Target, sent: Patch, options: WriteOptions, *, body: Body | None = None
 ) -> tuple[Entry, bool]:
@@ -33,16 +37,10 @@ async def patch(
 
 
 def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | None) -> Change:
-    kind = target.kind
-    try:
-        operations: Any = decoding.parse_json(sent.body)
-    except errors.BadRequest as e:
-        raise errors.BadRequest(f"error decoding patch: {e.message.rpartition('json parse error: ')[2]}") from e
-    fits = isinstance(operations, list) if sent.form == "json" else isinstance(operations, dict)
-    if not fits:
-        wanted = "[]handlers.jsonPatchOp" if sent.form == "json" else "map[string]interface {}"
-        seen = checking.json_type(operations)
-        raise errors.BadRequest(f"error decoding patch: json: cannot unmarshal {seen} into Go value of type {wanted}")
+    kind, operations = target.kind, _parsed(sent)
+    if sent.form == "json" and options.field_validation != "Ignore":
+        unknown = (f'unknown field "[{i}].{key}"' for i, o in enumerate(operations) for key in o if key not in _OPERATION)
+        options.faults = tuple(f"json patch {fault}" for fault in (*unknown, *options.faults))
     if sent.form == "strategic" and kind.custom:
         raise errors.UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: "
@@ -65,6 +63,29 @@ def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | Non
         return obj
 
     return change
+
+
+def _parsed(sent: Patch) -> Any:
+    """The operations of a JSON patch, or the map that another one is."""
+    try:
+        value: Any = decoding.parse_json(sent.body)
+    except errors.BadRequest as e:
+        raise errors.BadRequest(f"error decoding patch: {e.message.rpartition('json parse error: ')[2]}") from e
+    if sent.form == "json":
+        _check_type(value, list, "[]handlers.jsonPatchOp")
+        for operation in value:
+            _check_type(operation, dict, "handlers.jsonPatchOp")
+    elif sent.form == "strategic" and value is None:
+        value = {}
+    else:
+        _check_type(value, dict, "map[string]interface {}")
+    return value
+
+
+def _check_type(value: Any, wanted: type, go_type: str) -> None:
+    if not isinstance(value, wanted):
+        seen = checking.json_type(value)
+        raise errors.BadRequest(f"error decoding patch: json: cannot unmarshal {seen} into Go value of type {go_type}")
 
 
 async def _apply(

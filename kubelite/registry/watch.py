@@ -249,6 +249,6 @@ def check_watch(options: ListOptions) -> None:
             )
         if match != "NotOlderThan":
             causes.append(errors.not_supported("resourceVersionMatch", match, ("NotOlderThan",)))
-        if options.continue_token:
-            causes.append(errors.forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
+    if options.continue_token:
+        causes.append(errors.forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"))
     lists.raise_invalid_options(causes)

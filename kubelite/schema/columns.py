@@ -44,7 +44,8 @@ def _table(kind: Kind) -> tuple[Sequence[Column], Cells]:
     from kubelite.schema import printers  # the cells of built-in kinds, which an idle server doesn't need
 
     table = printers.TABLES.get(kind.group_resource, _DEFAULT)
-    return (table[0], _of_newer_version(table[1])) if kind.group == "autoscaling" and kind.version == "v1" else table
+    is_older = kind.version == "v1" and kind.group_resource == "horizontalpodautoscalers.autoscaling"
+    return (table[0], _of_newer_version(table[1])) if is_older else table
 
 
 def _of_newer_version(row: Cells) -> Cells:

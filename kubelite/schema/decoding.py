@@ -84,8 +84,8 @@ def summary(body: bytes) -> str:
     return body[:30].hex() + (" ..." if len(body) > 30 else "")
 
 
-def duplicates(body: bytes) -> list[str]:
-    """The paths of keys that a JSON body has more than once. Bodies of other forms have none to find.
+def repeated_keys(body: bytes) -> list[str]:
+    """The keys that a JSON body has more than once: `duplicate field "spec.replicas"`. Bodies of other forms have none to find.
 
     A body has none that is as long as what it was parsed to, or has as many keys; only others are read again in the slow way.
     """
@@ -128,7 +128,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _find_repeated(value: Any, path: str, found: list[str]) -> None:
     if isinstance(value, dict):
         if isinstance(value, _Repeated):
-            found += [f"{path}.{key}" if path else key for key in value.keys_repeated]
+            found += [f'duplicate field "{path}.{key}"' if path else f'duplicate field "{key}"' for key in value.keys_repeated]
         for key, item in value.items():
             if isinstance(item, dict | list):
                 _find_repeated(item, f"{path}.{key}" if path else key, found)
@@ -268,7 +268,8 @@ def repeated_yaml_keys(body: bytes) -> list[str]:
     """The keys that a YAML (or JSON) body has more than once, in the words of the real server's parser: `line 9: key "a" already
     set in map`. A body that can't be read has none here; whoever parses it says why."""
     if body.lstrip()[:1] == b"{":
-        return [f'line 1: key "{path.rpartition(".")[2]}" already set in map' for path in duplicates(body)]
+        names = (fault.removesuffix('"').rpartition(".")[2].rpartition('"')[2] for fault in repeated_keys(body))
+        return [f'line 1: key "{name}" already set in map' for name in names]
     import yaml
 
     try:

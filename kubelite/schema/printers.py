@@ -533,6 +533,10 @@ def pod_disruption_budget(obj: Obj, now: float) -> list[Any]:
     return [_name(obj), *bounds, _status(obj).get("disruptionsAllowed", 0), _age(obj, now)]
 
 
+def scale(obj: Obj, now: float) -> list[Any]:
+    return [_name(obj), _spec(obj).get("replicas", 0), _status(obj).get("replicas", 0), _age(obj, now)]
+
+
 def horizontal_pod_autoscaler(obj: Obj, now: float) -> list[Any]:
     spec, status = _spec(obj), _status(obj)
     ref = spec.get("scaleTargetRef") or {}
@@ -777,6 +781,8 @@ TABLES: dict[str, tuple[Sequence[Column], Cells]] = {
         columns("Min Available|Max Unavailable|Allowed Disruptions:integer|Age"),
         pod_disruption_budget,
     ),
+    # a Scale, which is a body and no resource
+    ".autoscaling": (columns("Desired:integer|Available:integer|Age"), scale),
     "horizontalpodautoscalers.autoscaling": (
         columns("Reference|Targets|MinPods|MaxPods|Replicas|Age"),
         horizontal_pod_autoscaler,

@@ -11,6 +11,7 @@ leaves some behind in what a patch adds.
 from collections.abc import Callable
 from typing import Any
 
+from kubelite.meta import gotext
 from kubelite.meta.errors import BadRequest, Cause, Invalid
 from kubelite.meta.types import Obj
 from kubelite.schema.structure import Structure
@@ -27,8 +28,9 @@ def merge(structure: Structure | None, original: Obj, patch: Obj) -> Obj:
     """`original` with `patch` merged in. Neither is changed; the result shares what did not change.
 
     Raises:
-        BadRequest: a directive is unknown or stands where it can't, or an item lacks its merge key.
-        Invalid: the patch holds what its own `$retainKeys` leaves out, or lists of lists.
+        BadRequest: a directive is unknown or stands where it can't, an item lacks its merge key, or the patch holds what its own
+            `$retainKeys` leaves out.
+        Invalid: it holds lists of lists.
     """
     directive = patch.get(_PATCH, _ABSENT)
     if directive == "replace":
@@ -36,7 +38,7 @@ def merge(structure: Structure | None, original: Obj, patch: Obj) -> Obj:
     if directive == "delete":
         return {}
     if directive is not _ABSENT:
-        raise BadRequest(f"Unknown patch type: {directive} in map: {patch}")
+        raise BadRequest(f"unknown patch type: {gotext.printed(directive)} in map: {gotext.printed(patch)}")
     out = _retained(original, patch) if _RETAIN in patch else dict(original)
     ordered = [name for name in patch if name.startswith(_ORDER_PREFIX)]
     done = set()
@@ -83,10 +85,9 @@ def _merge_child(structure: Structure | None, original: Obj, patch: Obj) -> Any:
 
 def _retained(original: Obj, patch: Obj) -> Obj:
     kept = patch[_RETAIN]
-    if not isinstance(kept, list):
+    names = (name for name, value in patch.items() if value is not None and not _is_directive(name))
+    if not isinstance(kept, list) or any(name not in kept for name in names):
         raise BadRequest("invalid patch format of retainKeys")
-    if any(value is not None and not _is_directive(name) and name not in kept for name, value in patch.items()):
-        raise _not_processable("patch content doesn't match retainKeys list")
     return {name: value for name, value in original.items() if name in kept}
 
 
@@ -95,7 +96,7 @@ def _merge_ordered(structure: Structure | None, out: Obj, field: str, patch: Any
     original = out.get(field)
     for value in (original, patch):
         if value is not None and not isinstance(value, list):
-            raise BadRequest(f"{field}: expected a list, but received {value}")
+            raise BadRequest(f"{field}: expected a list, but received {gotext.printed(value)}")
     if not isinstance(order, list):
         raise BadRequest("invalid patch format of setElementOrder list")
     if original is None and patch is None:
@@ -120,7 +121,8 @@ def _check_order(patch: list[Any], order: list[Any], identity: Callable[[Any], A
     names = [identity(item) for item in patch if not (isinstance(item, dict) and _PATCH in item)]
     rest = iter([identity(item) for item in order])
     if not all(any(name == listed for listed in rest) for name in names):
-        raise BadRequest(f"The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n")
+        given, wanted = gotext.printed(patch), gotext.printed(order)
+        raise BadRequest(f"The order in patch list:\n{given}\n doesn't match $setElementOrder list:\n{wanted}\n")
 
 
 def _merge_list(structure: Structure | None, original: list[Any], patch: list[Any]) -> Any:
@@ -132,7 +134,7 @@ def _merge_list(structure: Structure | None, original: list[Any], patch: list[An
     if list in kinds:
         raise _not_processable("lists of lists are not supported")
     if len(kinds) > 1:
-        raise BadRequest(f"list element types are not identical: {patch}")
+        raise BadRequest(f"list element types are not identical: [{gotext.printed(original)} {gotext.printed(patch)}]")
     key = structure.merge_key
     if dict not in kinds:
         merged = list(dict.fromkeys((*original, *patch)))
@@ -146,7 +148,7 @@ def _merge_list(structure: Structure | None, original: list[Any], patch: list[An
         at.setdefault(_hashable(item.get(key)), position)
     for item in patch:
         if key not in item:
-            raise BadRequest(f"map: {item} does not contain declared merge key: {key}")
+            raise BadRequest(f"map: {gotext.printed(item)} does not contain declared merge key: {key}")
         name = _hashable(item[key])
         position = at.get(name, -1)
         if position < 0:
@@ -164,7 +166,7 @@ def _without_special(original: list[Any], patch: list[Any], key: str) -> tuple[l
         match item.get(_PATCH, _ABSENT):
             case "delete":
                 if key not in item:
-                    raise BadRequest(f"map: {item} does not contain declared merge key: {key}")
+                    raise BadRequest(f"map: {gotext.printed(item)} does not contain declared merge key: {key}")
                 gone.add(_hashable(item[key]))
             case "replace":
                 replaces = True
@@ -173,7 +175,7 @@ def _without_special(original: list[Any], patch: list[Any], key: str) -> tuple[l
             case directive if directive is _ABSENT:
                 plain.append(item)
             case directive:
-                raise BadRequest(f"Unknown patch type: {directive} in map: {item}")
+                raise BadRequest(f"unknown patch type: {gotext.printed(directive)} in map: {gotext.printed(item)}")
     if replaces:
         # the patch then is the list, and there is nothing left to merge it with
         return _taken(plain), []

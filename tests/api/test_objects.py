@@ -94,6 +94,25 @@ async def test_tables_have_columns_and_rows(http, namespace):
     assert [r["cells"][0] for r in listed["rows"]] == ["a", "kube-root-ca.crt"]
 
 
+async def test_what_a_collection_loses_is_told_as_a_table(http, namespace):
+    await http.post(MAPS.format(namespace), config_map("a", x="1"))
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    path = f"{MAPS.format(namespace)}?fieldSelector=metadata.name=a"
+    table = (await http("DELETE", path, Accept=accept)).json
+    assert (table["kind"], [r["cells"][0] for r in table["rows"]]) == ("Table", ["a"])
+    assert (await http.get(f"{MAPS.format(namespace)}/a")).status == 404
+
+
+async def test_a_scale_has_columns_of_its_own(http, namespace):
+    path = f"/apis/apps/v1/namespaces/{namespace}/replicasets"
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    assert (await http.post(path, {"metadata": {"name": "r"}, "spec": spec})).status == 201
+    table = (await http.get(f"{path}/r/scale", Accept="application/json;as=Table;v=v1;g=meta.k8s.io")).json
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert table["rows"][0]["cells"][:3] == ["r", 0, 0]
+
+
 async def test_partial_metadata_leaves_out_the_rest(http, namespace):
     await http.post(MAPS.format(namespace), config_map("a", x="1"))
     accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"

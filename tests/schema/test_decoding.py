@@ -73,14 +73,29 @@ def test_unknown_media_types_are_refused() -> None:
         decoding.parse(b"{}", "text/plain")
 
 
+def _repeated(body: bytes) -> list[str]:
+    """The paths in the texts about repeated keys."""
+    found = decoding.repeated_keys(body)
+    assert all(fault.startswith('duplicate field "') and fault.endswith('"') for fault in found)
+    return [fault.removeprefix('duplicate field "')[:-1] for fault in found]
+
+
 def test_duplicate_keys_are_found_with_their_paths() -> None:
-    assert decoding.duplicates(b'{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":2}') == ["a", "b.c[0].d"]
-    assert decoding.duplicates(b'{"a":1,"b":[{}]}') == []
-    assert decoding.duplicates(b'{ "a" : 1, "b": 2 }\n') == []
-    assert decoding.duplicates(b'{ "a" : 1, "a": 2 }\n') == ["a"]
-    assert decoding.duplicates(b'{"a" : "\\":", "b": {"a" :"\\u0022:", "a": 2}}') == ["b.a"]
-    assert decoding.duplicates(b'{"a" : "\\":", "a": "\\":\\":"}') == ["a"]
-    assert decoding.duplicates(b'{"a" : "\\" :", "b\\\\": "\\n", "c\\\\" : "\\"\\t:"}') == []
+    assert _repeated(b'{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":2}') == ["a", "b.c[0].d"]
+    assert _repeated(b'{"a":1,"b":[{}]}') == []
+    assert _repeated(b'{ "a" : 1, "b": 2 }\n') == []
+    assert _repeated(b'{ "a" : 1, "a": 2 }\n') == ["a"]
+    assert _repeated(b'{"a" : "\\":", "b": {"a" :"\\u0022:", "a": 2}}') == ["b.a"]
+    assert _repeated(b'{"a" : "\\":", "a": "\\":\\":"}') == ["a"]
+    assert _repeated(b'{"a" : "\\" :", "b\\\\": "\\n", "c\\\\" : "\\"\\t:"}') == []
+
+
+def test_repeated_keys_of_yaml_are_told_with_their_lines() -> None:
+    assert decoding.repeated_yaml_keys(b"a: 1\nb:\n  c: 1\n  c: 2\na: 3\n") == [
+        'line 5: key "a" already set in map',
+        'line 4: key "c" already set in map',
+    ]
+    assert decoding.repeated_yaml_keys(b'{"a": {"b": 1, "b": 2}}') == ['line 1: key "b" already set in map']
 
 
 def test_the_start_of_an_unreadable_body_is_shown() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kubelite.meta.errors import BadRequest, Invalid
+from kubelite.meta.errors import BadRequest
 from kubelite.schema import builtin, strategic
 from kubelite.schema.structure import structure_of
 
@@ -87,7 +87,7 @@ def test_an_item_without_its_merge_key_is_refused() -> None:
 
 
 def test_an_unknown_directive_is_refused() -> None:
-    with pytest.raises(BadRequest, match="Unknown patch type"):
+    with pytest.raises(BadRequest, match="unknown patch type: explode in map: map"):
         strategic.merge(POD, pod(), {"spec": {"$patch": "explode"}})
 
 
@@ -110,10 +110,9 @@ def test_a_patch_in_another_order_than_it_says_is_refused() -> None:
         strategic.merge(POD, pod(), patch)
 
 
-def test_a_patch_that_contradicts_its_retained_keys_is_not_processable() -> None:
-    with pytest.raises(Invalid) as e:
+def test_a_patch_that_contradicts_its_retained_keys_is_refused() -> None:
+    with pytest.raises(BadRequest, match="invalid patch format of retainKeys"):
         strategic.merge(DEPLOYMENT, {"spec": {}}, {"spec": {"$retainKeys": ["replicas"], "paused": True, "replicas": 1}})
-    assert (e.value.code, e.value.causes[0].message) == (422, "patch content doesn't match retainKeys list")
 
 
 def test_neither_the_original_nor_the_patch_is_changed() -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kubelite.api.requests import Reply, Request, Streamed
-from kubelite.meta.errors import MethodNotAllowed, NotFound
+from kubelite.meta.errors import BadRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
     from kubelite.api.app import Api
@@ -50,7 +50,6 @@ _SPECIAL = {
     ("authorization.k8s.io", "selfsubjectrulesreviews", ""): "reviews",
     ("", "componentstatuses", ""): "componentstatuses",
 }
-_ENDPOINTS_DEPRECATED = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 #: Verbs of a collection's URL, and those that a method on the other sort of URL is taken for.
 _COLLECTION_VERBS = frozenset(("create", "list", "watch", "deletecollection"))
 _NAMED_OR_NOT = frozenset(("create", "update", "patch"))
@@ -74,10 +73,6 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
             return reply
         return _absent(api, info.group)
     request.kind = kind
-    if kind.custom or kind.plural in _DEPRECATED:
-        _warn_of_age(request, kind)
-    if kind.plural == "endpoints" and not kind.group:
-        request.warnings.append(_ENDPOINTS_DEPRECATED)
     if not kind.namespaced:
         # The scope of the URL must be the kind's (CVE-2019-11247); a Namespace's own name stands where others have theirs.
         if info.namespace and not (kind.plural == "namespaces" and not kind.group):
@@ -89,16 +84,20 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
     if info.subresource:
         subresource = kind.subresources.get(info.subresource)
         if subresource is None or not info.name:
-            if kind.custom and info.name and info.subresource in ("status", "scale"):
+            if kind.custom and info.name:
                 raise NotFound.of(kind.group, kind.plural, info.name)
             return _absent(api, info.group)
         verbs = subresource.verbs
     else:
         verbs = kind.verbs
-        if info.parts:
+        if info.parts or (info.name and _COLLECTION_VERBS.issuperset(verbs)):
             return _absent(api, info.group)
         if bool(info.name) != (info.verb not in _COLLECTION_VERBS) and info.verb in _NAMED_OR_NOT:
             raise not_allowed()
+    if info.verb in verbs and (kind.custom or kind.plural in _DEPRECATED):
+        _warn_of_age(request, kind)
+    if "%" in info.name and info.verb not in _COLLECTION_VERBS:
+        raise BadRequest(f"Name parameter invalid: \"{info.name}\": may not contain '%'")
     special = _SPECIAL.get((kind.group, kind.plural, info.subresource))
     if special is not None:
         return await (_loaded.get(special) or _load(special))(api, request, kind)

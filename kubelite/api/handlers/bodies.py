@@ -13,7 +13,7 @@ from kubelite.registry.contract import WriteOptions
 from kubelite.schema import decoding
 from kubelite.schema.kinds import Kind
 
-_PROTOBUF = "application/vnd.kubernetes.protobuf"
+_YAML, _PROTOBUF = "application/yaml", "application/vnd.kubernetes.protobuf"
 
 
 async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Obj:
@@ -43,7 +43,7 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
         )
     if may_repeat and options.field_validation != "Ignore":
         # The registry tells of them, together with the unknown fields that it finds.
-        options.repeated = tuple(decoding.duplicates(body))
+        options.faults = tuple(decoding.repeated_yaml_keys(body) if media == _YAML else decoding.repeated_keys(body))
     return obj
 
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from kubelite.api.app import Api
 
 #: Component -> the health check that speaks for it. All run in one process.
-_COMPONENTS = {"controller-manager": "controllers", "etcd-0": "store", "scheduler": "scheduler"}
+_COMPONENTS = {"scheduler": "scheduler", "controller-manager": "controllers", "etcd-0": "store"}
 
 
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
-    media = media_of(request)
+    media = media_of(request, many=request.info.verb == "list")
     if request.info.verb == "list":
         from kubelite.api import tables
 

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import orjson
-
 from kubelite.api.handlers.delete import read_options
-from kubelite.api.handlers.list import list_kind
+from kubelite.api.handlers.list import reply_with_page
 from kubelite.api.handlers.objects import Reply, media_of
 from kubelite.api.handlers.options import delete_options, list_options
 from kubelite.api.requests import Request
@@ -17,15 +15,10 @@ if TYPE_CHECKING:
 
 
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
-    media_of(request)
+    media = media_of(request, many=True)
     # A deletion of many may take its time; it ends when the client gives up, not before.
     request.connection.deadline = None
     delete, options = delete_options(request, await read_options(request))
     namespace = request.info.namespace if kind.namespaced else ""
     page = await api.registry.delete_collection(Target(kind, namespace), list_options(request.query), delete, options)
-    head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
-        list_kind(kind).encode(),
-        kind.api_version.encode(),
-        orjson.dumps({"resourceVersion": str(page.revision)}),
-    )
-    return Reply(200, b"".join((head, b",".join([e.value for e in page.items]), b"]}")))
+    return await reply_with_page(api, request, kind, media, page)

@@ -15,6 +15,7 @@ from kubelite.api.negotiation import Media
 from kubelite.api.requests import Request
 from kubelite.meta.types import Obj
 from kubelite.registry.contract import Target
+from kubelite.registry.lists import Page
 from kubelite.schema.kinds import Kind
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ MESSAGES_AT_ONCE = 50
 
 
 async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
-    media = media_of(request)
+    media = media_of(request, many=True)
     namespace = request.info.namespace if kind.namespaced else ""
     page = await api.registry.list(Target(kind, namespace), list_options(request.query))
+    return await reply_with_page(api, request, kind, media, page)
+
+
+async def reply_with_page(api: "Api", request: Request, kind: Kind, media: Media, page: Page) -> Reply:
     metadata: Obj = {"resourceVersion": str(page.revision)}
     if page.continue_token:
         metadata["continue"] = page.continue_token

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
+#: What the paths begin with that are served here.
+_HEADS = frozenset(("", ".well-known", "api", "apis", "healthz", "livez", "metrics", "openapi", "openid", "readyz", "version"))
+
+
 async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | Streamed:
+    path = request.path
+    head = path.removeprefix("/").partition("/")[0]
+    if head not in _HEADS:
+        return NOT_FOUND
     if request.method not in ("GET", "HEAD"):
         raise not_allowed()
-    path = request.path
-    head = path.strip("/").partition("/")[0]
     if head in ("healthz", "livez", "readyz"):
         return api.health.reply(path, request.query) or NOT_FOUND
     if head in ("version", "openid", ".well-known"):

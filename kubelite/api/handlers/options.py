@@ -3,6 +3,7 @@
 Source: apimachinery meta/v1 types and validation (ValidateCreateOptions and its neighbours), v0.34.
 """
 
+import re
 from typing import Any, cast
 
 from kubelite.api.requests import Query, Request, is_true
@@ -13,6 +14,7 @@ from kubelite.registry.contract import DeleteOptions, ListOptions, WriteOptions
 _FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 _PROPAGATION = ("Background", "Foreground", "Orphan")
 _FIELD_MANAGER_LIMIT = 128
+_INTEGER = re.compile("[+-]?[0-9]+")
 
 
 def first(query: Query, name: str) -> str:
@@ -21,13 +23,12 @@ def first(query: Query, name: str) -> str:
 
 
 def integer(query: Query, name: str) -> int | None:
-    text = first(query, name)
-    if not text:
+    if name not in query:
         return None
-    try:
-        value = int(text)
-    except ValueError as e:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from e
+    text = query[name][0]
+    if not _INTEGER.fullmatch(text):
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    value = int(text) if len(text) < 40 else 2**63
     if not -(2**63) <= value < 2**63:
         raise BadRequest(f'strconv.ParseInt: parsing "{text}": value out of range')
     return value
@@ -49,7 +50,7 @@ def write_options(request: Request, options_kind: str, *, applies: bool = False)
         )
     causes: list[Cause] = []
     manager = first(query, "fieldManager")
-    if len(manager) > _FIELD_MANAGER_LIMIT:
+    if len(manager.encode()) > _FIELD_MANAGER_LIMIT:
         causes.append(too_long("fieldManager", _FIELD_MANAGER_LIMIT))
     unprintable = [(index, c) for index, c in enumerate(manager) if not c.isprintable()]
     if unprintable:
@@ -57,7 +58,7 @@ def write_options(request: Request, options_kind: str, *, applies: bool = False)
         causes.append(invalid("fieldManager", manager, f"invalid character U+{ord(c):04X} (at position {index})"))
     if applies and not manager:
         causes.append(required("fieldManager", "is required for apply patch"))
-    force = is_true(query.get("force"))
+    force = options_kind == "PatchOptions" and is_true(query.get("force"))
     if force and not applies:
         causes.append(forbidden("force", "may not be specified for non-apply patch"))
     dry_run = _dry_run(query.get("dryRun", ()), causes)
@@ -90,22 +91,22 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
     """
     causes: list[Cause] = []
     query = request.query
-    if body:
+    if body is not None:
         preconditions = body.get("preconditions") or {}
         grace = body.get("gracePeriodSeconds")
-        policy = body.get("propagationPolicy") or ""
+        policy = body.get("propagationPolicy")
         orphan = body.get("orphanDependents")
         dry_run = _dry_run(body.get("dryRun") or (), causes)
         uid, revision = preconditions.get("uid") or "", preconditions.get("resourceVersion") or ""
     else:
         grace = integer(query, "gracePeriodSeconds")
-        policy = first(query, "propagationPolicy")
+        policy = first(query, "propagationPolicy") if "propagationPolicy" in query else None
         orphan = is_true(query["orphanDependents"]) if "orphanDependents" in query else None
         dry_run = _dry_run(query.get("dryRun", ()), causes)
-        uid = revision = ""
-    if policy and policy not in _PROPAGATION:
+        uid, revision = first(query, "uid"), first(query, "resourceVersion") if request.info.name else ""
+    if policy is not None and policy not in _PROPAGATION:
         causes.append(not_supported("propagationPolicy", policy, (*_PROPAGATION, "nil")))
-    if policy and orphan is not None:
+    if policy is not None and orphan is not None:
         causes.append(invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"))
     if causes:
         raise Invalid.of("meta.k8s.io", "DeleteOptions", "", causes)
@@ -113,7 +114,7 @@ def delete_options(request: Request, body: Obj | None) -> tuple[DeleteOptions, W
         policy = "Orphan" if orphan else "Background"
     delete = DeleteOptions(
         grace_period_s=grace,
-        propagation_policy=cast(Any, policy or None),
+        propagation_policy=cast(Any, policy),
         precondition_uid=uid,
         precondition_resource_version=revision,
     )

@@ -39,14 +39,14 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
     body = await request.body()
     if form == "apply":
         if options.field_validation != "Ignore" and (repeated := decoding.repeated_yaml_keys(body)):
-            text = "error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
             if options.field_validation == "Strict":
+                text = "error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
                 raise BadRequest(f"error strict decoding YAML: {text}")
-            options.warnings.append(text)
+            options.warnings += repeated
         # The registry takes JSON; what clients apply is YAML, of which JSON is a part.
         body = orjson.dumps(decoding.parse(body, "application/yaml")) if body[:1] != b"{" else body
     elif options.field_validation != "Ignore":
-        options.repeated = tuple(decoding.duplicates(body))
+        options.faults = tuple(decoding.repeated_keys(body))
     target = Target(kind, info.namespace if kind.namespaced else "", info.name, info.subresource)
     entry, created = await api.registry.patch(target, Patch(form, body), options)
     return reply_with_bytes(request, media, kind, entry.value, 201 if created else 200)

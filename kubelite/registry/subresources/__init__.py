@@ -39,8 +39,9 @@ async def create(registry: "Registry", target: Target, obj: Obj, options: WriteO
     if target.kind.plural == "bindings" or target.subresource == "binding":
         binding = bodies.received(registry.kinds.preferred("bindings"), obj, options)
         if not target.subresource:
-            pods = registry.kinds.preferred("pods")
-            target = Target(pods, target.namespace, binding["metadata"].get("name", ""), "binding")
+            name = binding["metadata"].get("name", "")
+            binding["metadata"].pop("uid", None)  # of a new object the server says what it is
+            target = Target(registry.kinds.preferred("pods"), target.namespace, name, "binding")
         return await bindings.bind(registry, target, binding, options)
     if target.subresource == "eviction":
         eviction = bodies.received(builtin.body("policy", "v1", "Eviction"), {**obj, "apiVersion": "policy/v1"}, options)
@@ -60,8 +61,7 @@ async def update(registry: "Registry", target: Target, sent: Obj, options: Write
         uid = obj["metadata"].get("uid")
         if old is not None and uid and uid != old["metadata"].get("uid"):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata'].get('uid')}"
-            resource = f"{target.kind.plural}/{target.subresource}"
-            raise errors.Conflict.of(target.kind.group, resource, target.name, why)
+            raise errors.Conflict.of(target.kind.group, target.kind.plural, target.name, why)
         return obj
 
     return await updates.change(registry, target, options, make, body=body)

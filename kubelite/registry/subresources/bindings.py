@@ -24,13 +24,14 @@ async def bind(registry: "Registry", target: Target, binding: Obj, options: Writ
     from kubelite.registry.subresources import success
 
     meta = binding.get("metadata") or {}
-    if meta.get("name", target.name) != target.name or not target.name:
+    if meta.get("name", "") != target.name:
         raise errors.BadRequest("name in URL does not match name in Binding object")
     meta = {**meta}
     writes.match_namespace(target, meta)
-    meta.setdefault("name", target.name)
     binding = {**binding, "metadata": meta}
     node = _node_of(binding)
+    if not target.name:
+        raise errors.BadRequest("Name parameter required.")
     attributes = Attributes(
         "CREATE", target, binding, None, options.user, options.dry_run, {}, ("", "v1", "Binding"), options.warnings
     )
@@ -78,7 +79,7 @@ def _check(pod: Obj, wanted: Obj) -> None:
     elif spec.get("schedulingGates"):
         why = f"pod {name} has non-empty .spec.schedulingGates"
     if why:
-        raise errors.Conflict.of("", "pods/binding", name, why)
+        raise errors.Conflict.of("", "pods" if why.startswith("Precondition") else "pods/binding", name, why)
 
 
 def _bound(pod: Obj, node: str, binding: Obj) -> Obj:

@@ -32,10 +32,9 @@ async def evict(registry: "Registry", target: Target, eviction: Obj, options: Wr
     from kubelite.registry.subresources import success
 
     meta = dict(eviction.get("metadata") or {})
-    if meta.get("name", target.name) != target.name:
+    if meta.get("name", "") != target.name:
         raise errors.BadRequest("name in URL does not match name in Eviction object")
     writes.match_namespace(target, meta)
-    meta.setdefault("name", target.name)
     eviction = {**eviction, "metadata": meta}
     wanted, dry_run = _delete_options(eviction.get("deleteOptions") or {})
     options = replace(options, dry_run=options.dry_run or dry_run)
