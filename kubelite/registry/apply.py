@@ -46,7 +46,8 @@ def applied(
         BadRequest: the configuration itself has managedFields.
         ApiError: it is not of its schema; reason Conflict, a cause of FieldManagerConflict for each field that others own.
     """
-    metadata = config.get("metadata") or {}
+    given = config.get("metadata")
+    metadata: Obj = given if isinstance(given, dict) else {}
     if metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     structure = versions.structure(api_version)

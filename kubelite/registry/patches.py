@@ -95,25 +95,17 @@ async def _apply(
     if not options.field_manager:
         cause = errors.required("fieldManager", "is required for apply patch")
         raise errors.Invalid.of("meta.k8s.io", "PatchOptions", "", [cause])
-    config = decoding.parse(sent, "application/json" if sent.lstrip()[:1] == b"{" else "application/yaml")
+    config = _configuration(sent)
     own, sort = OfKind(registry.kinds, registry.entries, kind), _sort(kind, body)
     wanted = (sort.api_version, sort.kind)
-    api_version, name = config.get("apiVersion"), config.get("kind")
+    api_version, name = (value if isinstance(value, str) else "" for value in (config.get("apiVersion"), config.get("kind")))
     if (api_version, name) != wanted:
-        group, _, version = (api_version or "").rpartition("/")
-        raise errors.BadRequest(f"invalid object type: {group}/{version}, Kind={name or ''}")
-    metadata = config.setdefault("metadata", {})
-    if not isinstance(metadata, dict):
-        raise errors.BadRequest("metadata of the applied configuration is not an object")
-    metadata.setdefault("name", target.name)
-    writes.match_name(target, metadata)
-    writes.match_namespace(target, dict(metadata))
+        group, _, version = api_version.rpartition("/")
+        raise errors.BadRequest(f"invalid object type: {group}/{version}, Kind={name}")
     now = times.now()
+    repeated, options.faults = options.faults, ()
 
     def change(old: Obj | None) -> Obj:
-        if old is None and metadata.get("uid"):
-            why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
-            raise errors.Conflict.of(kind.group, kind.plural, target.name, why)
         merged = apply.applied(
             own if body is None else body.versions,
             old,
@@ -125,12 +117,34 @@ async def _apply(
             subresource=target.subresource,
             reset=registry.reset_fields(kind, target.subresource) if body is None else (),
         )
-        writes.match_namespace(target, merged["metadata"])
-        return bodies.patched(sort, merged, options)
+        if repeated and options.field_validation == "Strict":
+            text = "error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
+            raise errors.BadRequest(f"error strict decoding YAML: {text}")
+        options.warnings += repeated
+        obj = bodies.patched(sort, merged, options)
+        metadata = obj["metadata"]
+        if old is None and metadata.get("uid"):
+            why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+            raise errors.Conflict.of(kind.group, kind.plural, target.name, why)
+        writes.match_name(target, metadata)
+        writes.match_namespace(target, metadata)
+        return obj
 
     return await updates.change(
         registry, target, options, change, body=body, force_create=body is None, track=False, versions=own
     )
+
+
+def _configuration(sent: bytes) -> Obj:
+    """What is applied: YAML, of which JSON is a part."""
+    try:
+        value = decoding.parse_value(sent, decoding.YAML)
+    except errors.BadRequest as e:
+        raise errors.BadRequest(f"error decoding YAML: error converting YAML to JSON: {e.message}") from e
+    if value is not None and not isinstance(value, dict):
+        why = f"json: cannot unmarshal {checking.json_type(value)} into Go value of type map[string]interface {{}}"
+        raise errors.BadRequest(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {why}")
+    return value or {}
 
 
 def _sort(kind: Kind, body: Body | None) -> Kind:

@@ -1,4 +1,4 @@
-"""Request bodies from bytes to objects: JSON, YAML and Kubernetes' protobuf, with limits before anything is built.
+"""Request bodies from bytes to objects: JSON, YAML (`yamls`) and Kubernetes' protobuf, with limits before anything is built.
 
 Errors read as the real server's do. Depth is bounded well below what Python's own recursion could take, since whatever walks
 objects later relies on it.
@@ -8,8 +8,7 @@ Source: apimachinery pkg/runtime/serializer and sigs.k8s.io/json for texts; CVE-
 
 import json
 import re
-from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
@@ -18,8 +17,6 @@ from kubelite.meta.types import Obj
 
 MAX_BYTES = 3 * 1024 * 1024
 MAX_DEPTH = 200
-#: How many values a YAML document may stand for, aliases counted as often as they are used.
-MAX_YAML_VALUES = 1_000_000
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -64,12 +61,23 @@ def parse_value(body: bytes, content_type: str = JSON) -> Any:
 
         return protobuf.decode(body)
     if media == YAML or media.endswith("+yaml"):
-        return parse_json(body) if body.lstrip()[:1] == b"{" else _parse_yaml(body)
+        return _parse_yaml(body)
     if media == JSON or media.endswith("+json"):
         return parse_json(body)
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: {', '.join(MEDIA_TYPES)}"
     )
+
+
+def _parse_yaml(body: bytes) -> Any:
+    if body.lstrip()[:1] == b"{":
+        try:
+            return parse_json(body)
+        except BadRequest:
+            pass  # what YAML writes in braces is more than JSON
+    from kubelite.schema import yamls  # kubectl and client libraries send JSON
+
+    return yamls.parse(body)
 
 
 def summary(body: bytes) -> str:
@@ -107,6 +115,19 @@ def repeated_keys(body: bytes) -> list[str]:
 def _key_ends(body: bytes) -> int:
     """How often a colon follows a quote: at the end of each key, and within strings where they are kept."""
     return body.translate(None, b" \t\r\n").count(b'":')
+
+
+def repeated_yaml_keys(body: bytes) -> list[str]:
+    """The keys that a YAML (or JSON) body has more than once: `line 9: key "a" already set in map`."""
+    if body.lstrip()[:1] == b"{":
+        try:
+            if orjson.loads(body) is not None and not repeated_keys(body):
+                return []
+        except orjson.JSONDecodeError:
+            pass  # it is in YAML's own forms
+    from kubelite.schema import yamls
+
+    return yamls.repeated_keys(body)
 
 
 class _Repeated(dict[str, Any]):
@@ -244,130 +265,3 @@ def _json_type(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     return "number" if isinstance(value, int | float) else "string" if isinstance(value, str) else "array"
-
-
-def _parse_yaml(body: bytes) -> Any:
-    import yaml  # kubectl and client libraries send JSON
-
-    try:
-        events = yaml.parse(body, Loader=_yaml_loader())
-        _check_yaml(events)
-        value = next(iter(yaml.load_all(body, Loader=_yaml_loader())), None)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as e:
-        raise BadRequest(f"yaml: {_yaml_fault(e)}") from None
-    except RecursionError:
-        raise BadRequest("yaml: exceeded max depth") from None
-    try:
-        # expands aliases, so that no two places share a container, and turns keys to texts
-        return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
-    except TypeError as e:
-        raise BadRequest(f"error converting YAML to JSON: {e}") from None
-
-
-def repeated_yaml_keys(body: bytes) -> list[str]:
-    """The keys that a YAML (or JSON) body has more than once, in the words of the real server's parser: `line 9: key "a" already
-    set in map`. A body that can't be read has none here; whoever parses it says why."""
-    if body.lstrip()[:1] == b"{":
-        names = (fault.removesuffix('"').rpartition(".")[2].rpartition('"')[2] for fault in repeated_keys(body))
-        return [f'line 1: key "{name}" already set in map' for name in names]
-    import yaml
-
-    try:
-        _check_yaml(yaml.parse(body, Loader=_yaml_loader()))
-        root = yaml.compose(body, Loader=_yaml_loader())
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError, BadRequest):
-        return []
-    found: list[str] = []
-    waiting: list[Any] = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, yaml.SequenceNode):
-            waiting += reversed(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, _value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
-                        found.append(f'line {key.start_mark.line + 1}: key "{key.value}" already set in map')
-                    seen.add(key.value)
-            waiting += reversed([value for _, value in node.value])
-    return found
-
-
-def _yaml_fault(e: Exception) -> str:
-    """What is wrong with a YAML text, as the real server's parser says it. It counts lines from 0, but not the scanner's."""
-    problem, problem_mark, context_mark = (getattr(e, name, None) for name in ("problem", "problem_mark", "context_mark"))
-    if problem is not None and "nesting depth" in problem:  # the parser looks ahead, and may meet its own limit before ours
-        return "exceeded max depth"
-    if problem is None or problem_mark is None:
-        return " ".join(str(e).split())
-    line = (context_mark.line if context_mark is not None else 0) or problem_mark.line
-    if line and type(e).__name__ == "ScannerError":
-        line += 1
-    return f"line {line}: {problem}" if line else str(problem)
-
-
-def _check_yaml(events: Any) -> None:
-    """Refuses documents that are too deep, or whose aliases stand for too much, from the events alone.
-
-    Raises:
-        ValueError: it is one.
-    """
-    import yaml
-
-    sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []
-    total = 0
-    for event in events:
-        if isinstance(event, yaml.DocumentEndEvent):
-            return
-        if isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append((event.anchor, total))
-            total += 1
-            if len(open_nodes) > MAX_DEPTH:
-                raise ValueError("exceeded max depth")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_nodes.pop()
-            if anchor is not None:
-                sizes[anchor] = total - before
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in sizes:
-                raise ValueError(f"anchor '{event.anchor}' value contains itself or is not known")
-            total += sizes[event.anchor]
-        elif isinstance(event, yaml.ScalarEvent):
-            if event.anchor is not None:
-                sizes[event.anchor] = 1
-            total += 1
-        if total > MAX_YAML_VALUES:
-            raise ValueError("document contains excessive aliasing")
-
-
-@cache
-def _yaml_loader() -> Any:
-    """A safe loader in C whose plain scalars are what JSON has: no dates, no numbers to the base of 60."""
-    import yaml
-
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class Loader(base):  # type: ignore[misc]
-        yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {}
-        bool_values: ClassVar[dict[str, bool]] = {**base.bool_values, "y": True, "n": False}
-
-    wanted = {
-        "tag:yaml.org,2002:bool": (
-            r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
-            "yYnNtTfFoO",
-        ),
-        "tag:yaml.org,2002:int": (r"[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
-        "tag:yaml.org,2002:float": (
-            r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?",
-            "-+0123456789.",
-        ),
-        "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
-        "tag:yaml.org,2002:merge": (r"<<", "<"),
-    }
-    for tag, (pattern, first) in wanted.items():
-        letters = [letter if letter != "\0" else "" for letter in first]
-        Loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), letters)
-    Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.replace("_", "")))
-    return Loader

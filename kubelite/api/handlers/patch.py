@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING, Literal
 
-import orjson
-
 from kubelite.api.handlers.objects import Reply, media_of, reply_with_bytes
 from kubelite.api.handlers.options import write_options
 from kubelite.api.requests import Request
-from kubelite.meta.errors import BadRequest, UnsupportedMediaType
+from kubelite.meta.errors import UnsupportedMediaType
 from kubelite.registry.contract import Patch, Target
 from kubelite.schema import decoding
 from kubelite.schema.kinds import Kind
@@ -37,16 +35,8 @@ async def handle(api: "Api", request: Request, kind: Kind) -> Reply:
         )
     options = write_options(request, "PatchOptions", applies=form == "apply")
     body = await request.body()
-    if form == "apply":
-        if options.field_validation != "Ignore" and (repeated := decoding.repeated_yaml_keys(body)):
-            if options.field_validation == "Strict":
-                text = "error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
-                raise BadRequest(f"error strict decoding YAML: {text}")
-            options.warnings += repeated
-        # The registry takes JSON; what clients apply is YAML, of which JSON is a part.
-        body = orjson.dumps(decoding.parse(body, "application/yaml")) if body[:1] != b"{" else body
-    elif options.field_validation != "Ignore":
-        options.faults = tuple(decoding.repeated_keys(body))
+    if options.field_validation != "Ignore":
+        options.faults = tuple(decoding.repeated_yaml_keys(body) if form == "apply" else decoding.repeated_keys(body))
     target = Target(kind, info.namespace if kind.namespaced else "", info.name, info.subresource)
     entry, created = await api.registry.patch(target, Patch(form, body), options)
     return reply_with_bytes(request, media, kind, entry.value, 201 if created else 200)
