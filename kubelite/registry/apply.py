@@ -61,7 +61,7 @@ def applied(
     if live and not managers:
         everything = granular.compare(structure, managed.managed_part({}, ()), managed.managed_part(live, reset)).added
         first = Manager(managed.BEFORE_FIRST_APPLY, "Update", api_version, subresource)
-        managers[first] = Managed(everything, time, api_version)
+        managers[first] = Managed(fieldsets.ordered(everything), time, api_version)
     write = _Apply(versions, live or {}, config, Manager(manager, "Apply", "", subresource), time, api_version, reset)
     try:
         merged, left = write.done(managers, force=force)
@@ -124,7 +124,7 @@ class _Apply:
         if conflicts and not force:
             raise Conflicts(conflicts)
         comparisons.settle(left, self._me)
-        own = fieldsets.difference(fieldsets.without(fields, managed.STRIPPED), _METADATA)
+        own = fieldsets.ordered(fieldsets.difference(fieldsets.without(fields, managed.STRIPPED), _METADATA))
         if not own:
             left.pop(self._me, None)
         elif self._me in left:
@@ -165,7 +165,7 @@ def _conflict(conflicts: Mapping[Manager, FieldSet]) -> ApiError:
     for manager, fields in sorted(conflicts.items(), key=lambda item: item[0].name):
         using = f" using {manager.api_version}" if manager.operation == "Update" else ""
         who = f'"{manager.name}"' + (f' with subresource "{manager.subresource}"' if manager.subresource else "") + using
-        listed = list(fieldsets.paths(fields))
+        listed = list(fieldsets.paths(fieldsets.ordered(fields)))
         causes += [Cause(path, "FieldManagerConflict", f"conflict with {who}") for path in listed]
         lines.append((who, listed))
     count = len(causes)

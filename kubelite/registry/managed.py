@@ -125,6 +125,8 @@ def tracked(
     if changed:
         own = managers.get(me)
         fields = fieldsets.union_roots(own.fields, changed) if own is not None else changed
+        if own is None or fields != own.fields:
+            fields = fieldsets.ordered(fields)
         managers[me] = Managed(fields, time, api_version)
     _cap(managers)
     return encode(managers)
@@ -229,7 +231,8 @@ def _cap(managers: Managers) -> None:
         bucket = Manager(ANCIENT_CHANGES, "Update", entry.api_version)
         ancient = managers.get(bucket) or managers.pop(first[entry.api_version])
         del managers[manager]
-        managers[bucket] = Managed(fieldsets.union_roots(entry.fields, ancient.fields), entry.time, entry.api_version)
+        fields = fieldsets.ordered(fieldsets.union_roots(entry.fields, ancient.fields))
+        managers[bucket] = Managed(fields, entry.time, entry.api_version)
         excess -= 1
         if not excess:
             return

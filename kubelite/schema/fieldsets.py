@@ -84,6 +84,35 @@ def _children(node: FieldSet) -> FieldSet:
     return {element: child for element, child in node.items() if element != SELF} if SELF in node else node
 
 
+def ordered(fields: FieldSet) -> FieldSet:
+    """The same set in the order in which Kubernetes writes it: by the names of fields, by the values of keys and items."""
+    elements = sorted(fields)
+    if elements and elements[-1][0] != "f" and len(elements) > 1 + (elements[0] == SELF):
+        elements.sort(key=_place)
+    made = {}
+    for element in elements:
+        child = fields[element]
+        made[element] = ordered(child) if child else child
+    return made
+
+
+def _place(element: str) -> tuple[Any, ...]:
+    kind, _, rest = element.partition(":")
+    if kind == "k":
+        return kind, [(name, _rank(value)) for name, value in sorted(orjson.loads(rest).items())]
+    if kind == "v":
+        return kind, _rank(orjson.loads(rest))
+    return kind, int(rest) if kind == "i" else rest
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    if isinstance(value, str):
+        return 1, value
+    if isinstance(value, bool):
+        return 2, value
+    return (0, value) if isinstance(value, int | float) else (3, orjson.dumps(value))
+
+
 def paths(fields: FieldSet, prefix: str = "") -> Iterator[str]:
     """Every member as a path for people: `.spec.containers[name="web"].image`."""
     for element, child in fields.items():
