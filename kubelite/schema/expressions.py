@@ -10,7 +10,7 @@ strings apart) string of its variables, to the power of how deep its macros nest
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,10 +26,6 @@ _TOKENS = re.compile(
 )
 _NAMESPACES = frozenset({"sets", "strings", "math", "base64", "lists", "format", "ip"})
 _MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
-#: What expressions may name without anybody declaring it: types, and what macros are rewritten to.
-_TYPES = frozenset(
-    {"int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type", "optional", "cel", "google"}
-)
 _STRING_SPLITTERS = frozenset({"split", "range", "findAll", "join", "bytes"})
 
 
@@ -40,7 +36,7 @@ class ExpressionError(Exception):
 class Expression:
     """One compiled expression. Shared and never changed; get one through `compile`."""
 
-    __slots__ = ("_bound", "_depth", "_functions", "_program", "_splits", "source", "variables")
+    __slots__ = ("_depth", "_functions", "_program", "_splits", "source", "variables")
 
     def __init__(self, source: str) -> None:
         import cel
@@ -51,12 +47,11 @@ class Expression:
         logging.getLogger("cel").setLevel(logging.CRITICAL)
         if len(source) > MAX_LENGTH:
             raise ExpressionError(f"expression is longer than {MAX_LENGTH} characters")
-        tokens = list(_tokens(source))
+        words = list(tokens(source))
         self.source = source
-        self._depth = _depth(tokens)
-        self._bound = _bound(tokens)
-        self._splits = not _STRING_SPLITTERS.isdisjoint(text for kind, text in tokens if kind == "name")
-        text = "".join(text for _, text in _rewritten(tokens))
+        self._depth = _depth(words)
+        self._splits = not _STRING_SPLITTERS.isdisjoint(text for kind, text in words if kind == "name")
+        text = "".join(text for _, text in _rewritten(words))
         try:
             self._program = cel.compile(text)
         except ValueError as error:
@@ -64,10 +59,6 @@ class Expression:
         self._functions = expression_functions.FUNCTIONS
         #: The names of variables that the expression looks at; those that macros bind are among them.
         self.variables = frozenset(self._program.variables())
-
-    def undeclared(self, declared: Iterable[str]) -> list[str]:
-        """The variables that the expression names and that neither are declared nor bound by a macro."""
-        return sorted(self.variables - self._bound - _TYPES - set(declared))
 
     def evaluate(self, variables: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None) -> Any:
         """The expression's value. Variables that it doesn't name are not converted.
@@ -107,7 +98,8 @@ def compile(source: str) -> Expression:
     return Expression(source)
 
 
-def _tokens(source: str) -> Iterator[tuple[str, str]]:
+def tokens(source: str) -> Iterator[tuple[str, str]]:
+    """The words of an expression with their kinds: name, string, number, sign or space."""
     nesting = 0
     for match in _TOKENS.finditer(source):
         kind, text = match.lastgroup or "", match.group()
@@ -129,16 +121,6 @@ def _depth(tokens: list[tuple[str, str]]) -> int:
         elif text in (")", "]", "}") and open_macros:
             open_macros.pop()
     return deepest
-
-
-def _bound(tokens: list[tuple[str, str]]) -> frozenset[str]:
-    """The names that macros bind."""
-    texts = [text for kind, text in tokens if kind != "space"]
-    bound = set()
-    for number in range(len(texts) - 3):
-        if texts[number] == "." and texts[number + 2] == "(" and texts[number + 1] in (*_MACROS, "bind"):
-            bound.add(texts[number + 3])
-    return frozenset(bound)
 
 
 def _rewritten(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -224,7 +206,8 @@ def _longest(value: Any, strings: bool) -> int:
 
 def _compile_text(text: str) -> str:
     """The parser's message, without the expression that it repeats."""
-    return text.split(": ", 1)[1] if text.startswith("Failed to parse expression") and ": " in text else text
+    told = text.split(": ", 1)[1] if text.startswith("Failed to parse expression") and ": " in text else text
+    return told.replace("\n| ", "\n | ")
 
 
 def _runtime_text(text: str) -> str:

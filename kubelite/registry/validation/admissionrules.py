@@ -10,7 +10,7 @@ from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import fields
-from kubelite.schema import expressions
+from kubelite.schema import expression_names, expressions
 
 FAILURE_POLICIES = ("Fail", "Ignore")
 MATCH_POLICIES = ("Equivalent", "Exact")
@@ -104,10 +104,8 @@ def expression_faults(source: str, path: str, declared: Iterable[str], what: str
 
 def compile_faults(source: str, path: str, declared: Iterable[str]) -> list[Cause]:
     try:
-        undeclared = expressions.compile(source).undeclared(declared)
+        expressions.compile(source)
+        expression_names.check(source, dict.fromkeys(declared))
     except expressions.ExpressionError as error:
         return [errors.invalid(path, source, str(error))]
-    if undeclared:
-        text = "\n".join(f"ERROR: <input>: undeclared reference to '{name}' (in container '')" for name in undeclared)
-        return [errors.invalid(path, source, f"compilation failed: {text}")]
     return []

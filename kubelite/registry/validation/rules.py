@@ -7,7 +7,6 @@ with a value that did not change is a warning.
 Source: apiextensions-apiserver pkg/apiserver/schema/cel and pkg/apis/apiextensions/validation, v0.34; KEP-2876, KEP-4008.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from kubelite.meta import errors
 from kubelite.meta.errors import Cause
 from kubelite.registry.validation import fieldpaths, schemavalues
 from kubelite.registry.validation.schemavalues import ABSENT
-from kubelite.schema import expressions
+from kubelite.schema import expression_names, expressions
 from kubelite.schema.expressions import ExpressionError
 
 _Schema = Mapping[str, Any]
@@ -150,28 +149,10 @@ def _shown(value: Any, text: str) -> Any:
     return _escaped(value) if "__" in text else value
 
 
-_RESERVED = frozenset(
-    re.split(
-        r"\s+",
-        "true false null in as break const continue else for function if import let loop package namespace return var void while",
-    )
-)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-
-
 def _escaped(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {_escape(name): _escaped(item) for name, item in value.items()}
+        return {expression_names.escape(name): _escaped(item) for name, item in value.items()}
     return [_escaped(item) for item in value] if isinstance(value, list) else value
-
-
-def _escape(name: str) -> str:
-    if name in _RESERVED:
-        return f"__{name}__"
-    if not _NAME.fullmatch(name):
-        return name
-    out = name.replace("__", "__underscores__")
-    return out.replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
 
 
 def check(rule: Mapping[str, Any], schema: _Schema, path: str) -> Iterator[Cause]:
@@ -207,20 +188,23 @@ def _has_lines(text: str) -> bool:
     return "\n" in text or "\r" in text
 
 
-def check_expressions(schema: _Schema, path: str, uncorrelated: str) -> Iterator[Cause]:
+def check_expressions(schema: _Schema, path: str, uncorrelated: str, is_root: bool) -> Iterator[Cause]:
     """What is wrong with the expressions of a schema's own rules; `uncorrelated` as in `schemas`."""
+    value = {**schema, "x-kubernetes-embedded-resource": True} if is_root else schema
     for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
         at = f"{path}.x-kubernetes-validations[{index}]"
         expression = None
-        for field in ("rule", "messageExpression"):
+        old = None if rule.get("optionalOldSelf") else value
+        for field, said in (("rule", ""), ("messageExpression", "messageExpression ")):
             if not rule.get(field):
                 continue
             try:
                 compiled = expressions.compile(rule[field])
+                expression_names.check(rule[field], {"self": value, "oldSelf": old})
             except ExpressionError as e:
-                yield errors.invalid(f"{at}.{field}", rule, str(e))
-            else:
-                expression = compiled if field == "rule" else expression
+                yield errors.invalid(f"{at}.{field}", rule, f"{said}{e}")
+                break
+            expression = expression or compiled
         if expression is not None and "oldSelf" in expression.variables:
             if uncorrelated:
                 text = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelated}"

@@ -87,7 +87,7 @@ def _check(schema: _Schema, place: _Place, causes: list[Cause], of_rules: list[C
     for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
         causes += rules.check(rule, schema, f"{place.path}.x-kubernetes-validations[{index}]")
     if len(causes) == before and place.has_rules:
-        of_rules += rules.check_expressions(schema, place.path, place.uncorrelated)
+        of_rules += rules.check_expressions(schema, place.path, place.uncorrelated, is_root)
 
 
 def _keywords(schema: _Schema, place: _Place) -> Iterator[Cause]:
