@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from kubelite.meta import names
+from kubelite.meta.errors import format_value
 from kubelite.meta.types import Obj
 
 Operator = Literal["=", "==", "!=", "in", "notin", "exists", "!", "gt", "lt"]
@@ -104,7 +105,8 @@ def requirement(key: str, operator: Operator, values: Iterable[str] = (), path: 
     """
     values = tuple(sorted(set(values)))
     prefix = f"{path}." if path else ""
-    faults = [f'{prefix}key: Invalid value: "{key}": {"; ".join(texts)}' for texts in [names.qualified_name(key)] if texts]
+    texts = names.qualified_name(key)
+    faults = [f"{prefix}key: Invalid value: {format_value(key)}: {'; '.join(texts)}"] if texts else []
     listed = "[" + ",".join(f'"{value}"' for value in values) + "]"
     if operator in ("in", "notin") and not values:
         faults.append(f"{prefix}values: Invalid value: {listed}: for 'in', 'notin' operators, values set can't be empty")
@@ -116,14 +118,14 @@ def requirement(key: str, operator: Operator, values: Iterable[str] = (), path: 
         if len(values) != 1:
             faults.append(f"{prefix}values: Invalid value: {listed}: for 'Gt', 'Lt' operators, exactly one value is required")
         faults += [
-            f"{prefix}values[{i}]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
+            f"{prefix}values[{i}]: Invalid value: {format_value(value)}: for 'Gt', 'Lt' operators, the value must be an integer"
             for i, value in enumerate(values)
             if not _is_int64(value)
         ]
     for i, value in enumerate(values):
         texts = names.label_value(value)
         if texts:
-            faults.append(f'{prefix}values[{i}][{key}]: Invalid value: "{value}": {"; ".join(texts)}')
+            faults.append(f"{prefix}values[{i}][{key}]: Invalid value: {format_value(value)}: {'; '.join(texts)}")
     if faults:
         raise ValueError(faults[0] if len(faults) == 1 else f"[{', '.join(faults)}]")
     return Requirement(key, operator, values)
@@ -228,7 +230,7 @@ class _Parser:
             raise ValueError(f"found '{key}', expected: identifier")
         faults = names.qualified_name(key)
         if faults:
-            raise ValueError(f'<nil>: Invalid value: "{key}": {"; ".join(faults)}')
+            raise ValueError(f"<nil>: Invalid value: {format_value(key)}: {'; '.join(faults)}")
         if negated or self.look() in ("", ","):
             return Requirement(key, "!" if negated else "exists")
         operator = self.take()

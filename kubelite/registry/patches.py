@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 #: What an operation of a JSON patch has.
-_OPERATION = frozenset(("op", "path", "from", "value"))
+_TEXTS = frozenset(("op", "path", "from"))
+_OPERATION = _TEXTS | {"value"}
 
 
 async def patch(
@@ -66,26 +67,31 @@ def _change(target: Target, sent: Patch, options: WriteOptions, body: Body | Non
 
 
 def _parsed(sent: Patch) -> Any:
-    """The operations of a JSON patch, or the map that another one is."""
+    """The operations of a JSON patch, or the map that another one is; a null is one that says nothing."""
     try:
         value: Any = decoding.parse_json(sent.body)
     except errors.BadRequest as e:
         raise errors.BadRequest(f"error decoding patch: {e.message.rpartition('json parse error: ')[2]}") from e
+    if value is None:
+        if sent.form == "merge":
+            raise errors.BadRequest("Invalid JSON Patch")
+        return [] if sent.form == "json" else {}
     if sent.form == "json":
-        _check_type(value, list, "[]handlers.jsonPatchOp")
+        _check_type(value, list, "value of type []handlers.jsonPatchOp")
         for operation in value:
-            _check_type(operation, dict, "handlers.jsonPatchOp")
-    elif sent.form == "strategic" and value is None:
-        value = {}
+            _check_type(operation, dict, "value of type handlers.jsonPatchOp")
+            for field in _TEXTS.intersection(operation):
+                _check_type(
+                    "" if operation[field] is None else operation[field], str, f"struct field jsonPatchOp.{field} of type string"
+                )
     else:
-        _check_type(value, dict, "map[string]interface {}")
+        _check_type(value, dict, "value of type map[string]interface {}")
     return value
 
 
-def _check_type(value: Any, wanted: type, go_type: str) -> None:
+def _check_type(value: Any, wanted: type, where: str) -> None:
     if not isinstance(value, wanted):
-        seen = checking.json_type(value)
-        raise errors.BadRequest(f"error decoding patch: json: cannot unmarshal {seen} into Go value of type {go_type}")
+        raise errors.BadRequest(f"error decoding patch: json: cannot unmarshal {checking.json_type(value)} into Go {where}")
 
 
 async def _apply(

@@ -71,27 +71,27 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
     if kind is None:
         if api.aggregated is not None and (reply := await api.aggregated(request)) is not None:
             return reply
-        return _absent(api, info.group)
+        return absent(api, info.group)
     request.kind = kind
     if not kind.namespaced:
         # The scope of the URL must be the kind's (CVE-2019-11247); a Namespace's own name stands where others have theirs.
         if info.namespace and not (kind.plural == "namespaces" and not kind.group):
-            return _absent(api, info.group)
+            return absent(api, info.group)
     elif not info.namespace and info.verb not in _CLUSTER_WIDE_VERBS:
         if info.name or kind.custom:
-            return _absent(api, info.group)
+            return absent(api, info.group)
         raise not_allowed()
     if info.subresource:
         subresource = kind.subresources.get(info.subresource)
         if subresource is None or not info.name:
             if kind.custom and info.name:
                 raise NotFound.of(kind.group, kind.plural, info.name)
-            return _absent(api, info.group)
+            return absent(api, info.group)
         verbs = subresource.verbs
     else:
         verbs = kind.verbs
         if info.parts or (info.name and _COLLECTION_VERBS.issuperset(verbs)):
-            return _absent(api, info.group)
+            return absent(api, info.group)
         if bool(info.name) != (info.verb not in _COLLECTION_VERBS) and info.verb in _NAMED_OR_NOT:
             raise not_allowed()
     if info.verb in verbs and (kind.custom or kind.plural in _DEPRECATED):
@@ -107,7 +107,7 @@ async def dispatch(api: "Api", request: Request) -> Reply | Streamed:
     return await (_loaded.get(verb) or _load(verb))(api, request, kind)
 
 
-def _absent(api: "Api", group: str) -> Reply:
+def absent(api: "Api", group: str) -> Reply:
     """The answer to what is not served: within the groups of Kubernetes' own kinds a Status, else a text.
 
     Raises:

@@ -9,7 +9,7 @@ import orjson
 
 from kubelite import KUBERNETES_VERSION
 from kubelite.api import negotiation
-from kubelite.api.handlers import NOT_FOUND, not_allowed
+from kubelite.api.handlers import NOT_FOUND, absent, not_allowed
 from kubelite.api.requests import Reply, Request, Streamed
 from kubelite.schema.kinds import Kind
 
@@ -26,7 +26,7 @@ _HEADS = frozenset(("", ".well-known", "api", "apis", "healthz", "livez", "metri
 async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | Streamed:
     path = request.path
     head = path.removeprefix("/").partition("/")[0]
-    if head not in _HEADS:
+    if head not in _HEADS or path.startswith("/apis//"):
         return NOT_FOUND
     if request.method not in ("GET", "HEAD"):
         raise not_allowed()
@@ -36,9 +36,10 @@ async def handle(api: "Api", request: Request, _kind: Kind | None) -> Reply | St
         path = path.rstrip("/")  # generated clients ask for /version/
     if head in ("api", "apis"):
         reply = _discovery(api, request)
-        if reply is NOT_FOUND and api.aggregated is not None:
-            return await api.aggregated(request) or NOT_FOUND
-        return reply
+        if reply is not NOT_FOUND:
+            return reply
+        aggregated = await api.aggregated(request) if api.aggregated is not None else None
+        return aggregated or absent(api, path.split("/")[2] if head == "apis" else "")
     if head == "openapi":
         return _openapi(api, request)
     if path == "/version":
@@ -65,7 +66,7 @@ async def _metrics(api: "Api", *, slis: bool) -> Reply:
 
 
 def _discovery(api: "Api", request: Request) -> Reply:
-    path = "/" + request.path.strip("/")
+    path = request.path.rstrip("/")
     if path in ("/api", "/apis"):
         media = negotiation.accepted(request.headers.get("Accept", ""), discovery=True)
         if media.form:
