@@ -5,12 +5,13 @@ have theirs in `printers`; a custom kind has those of its CustomResourceDefiniti
 was created.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from kubelite.meta import errors
 from kubelite.meta.types import Obj
+from kubelite.schema import jsonpaths
 from kubelite.schema.cells import NAME, Cells, Column, age
 from kubelite.schema.kinds import Kind
 
@@ -75,28 +76,36 @@ def _custom(kind: Kind) -> tuple[Sequence[Column], Cells]:
     columns = [NAME]
     readers: list[tuple[str, Callable[[Any], list[Any]]]] = []
     for column in declared:
+        try:
+            reader = jsonpaths.compile(column["jsonPath"])
+        except ValueError:
+            break  # the columns before it stay, as in Kubernetes
         columns.append(
             Column(
                 column["name"],
                 column["type"],
                 column.get("format", ""),
                 column.get("priority", 0),
-                column.get("description", ""),
+                column.get("description") or f"Custom resource definition column (in JSONPath format): {column['jsonPath']}",
             )
         )
-        readers.append((column["type"], json_path(column["jsonPath"])))
+        readers.append((column["type"], reader))
 
     def row(obj: Obj, now: float) -> list[Any]:
-        return [obj.get("metadata", {}).get("name", ""), *(_cell(kind_, read(obj), now) for kind_, read in readers)]
+        return [obj.get("metadata", {}).get("name", ""), *(_cell(kind_, read, obj, now) for kind_, read in readers)]
 
     return columns, row
 
 
-def _cell(kind: str, found: list[Any], now: float) -> Any:
+def _cell(kind: str, read: Callable[[Any], list[Any]], obj: Obj, now: float) -> Any:
     """A custom column's value in its declared type; None where there is none.
 
     Source: apiextensions-apiserver pkg/registry/customresource/tableconvertor, v0.34.
     """
+    try:
+        found = read(obj)
+    except ValueError:
+        return None
     if not found:
         return None
     value = found[0]
@@ -111,86 +120,12 @@ def _cell(kind: str, found: list[Any], now: float) -> Any:
             return age(value, now)
         except ValueError:
             return "<invalid>"
-    if kind == "string":
-        return _format(found)
-    return None
+    return _text(value) if kind == "string" else None
 
 
-def _format(found: list[Any]) -> str:
-    import orjson
-
-    texts = [v if isinstance(v, str) else orjson.dumps(v).decode() for v in found]
-    return " ".join(texts)
-
-
-_STEP = re.compile(
-    r"""\.([^.\[\]'"\s]+)|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]|\[(\*|-?\d+)\]|\[\?\(@\.([^=!<>]+?)\s*(==|!=)\s*(.+?)\)\]"""
-)
-
-
-def json_path(text: str) -> Callable[[Any], list[Any]]:
-    """A reader for the JSONPath that printer columns and kubectl use: fields, quoted fields, indexes, `*` and equality filters.
-
-    Raises:
-        ValueError: the path has a form that is not understood.
-    """
-    rest = text.strip()
-    if rest.startswith("{") and rest.endswith("}"):
-        rest = rest[1:-1]
-    if not rest.startswith((".", "[")):
-        rest = f".{rest}"
-    steps: list[Callable[[Any], list[Any]]] = []
-    at = 0
-    while at < len(rest):
-        match = _STEP.match(rest, at)
-        if match is None:
-            raise ValueError(f"JSONPath {text!r} is not understood at {rest[at:]!r}")
-        at = match.end()
-        plain, single, double, index, field, operator, literal = match.groups()
-        name = next((n for n in (plain, single, double) if n is not None), None)
-        if name is not None:
-            steps.append(_field(name.replace("\\.", ".")))
-        elif index is not None:
-            steps.append(_index(index))
-        else:
-            steps.append(_filter(field, operator, literal))
-
-    def read(value: Any) -> list[Any]:
-        found = [value]
-        for step in steps:
-            found = [inner for outer in found for inner in step(outer)]
-        return found
-
-    return read
-
-
-def _field(name: str) -> Callable[[Any], list[Any]]:
-    def step(value: Any) -> list[Any]:
-        return [value[name]] if isinstance(value, Mapping) and value.get(name) is not None else []
-
-    return step
-
-
-def _index(text: str) -> Callable[[Any], list[Any]]:
-    def step(value: Any) -> list[Any]:
-        if text == "*":
-            return list(value.values()) if isinstance(value, Mapping) else list(value) if isinstance(value, list) else []
-        position = int(text)
-        return [value[position]] if isinstance(value, list) and -len(value) <= position < len(value) else []
-
-    return step
-
-
-def _filter(field: str, operator: str, literal: str) -> Callable[[Any], list[Any]]:
-    wanted = literal.strip().strip("'\"")
-    read = json_path(f".{field.strip()}")
-
-    def matches(item: Any) -> bool:
-        found = read(item)
-        text = (found[0] if isinstance(found[0], str) else str(found[0]).lower()) if found else None
-        return (text == wanted) == (operator == "==")
-
-    def step(value: Any) -> list[Any]:
-        return [item for item in value if matches(item)] if isinstance(value, list) else []
-
-    return step
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "<no value>"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and value < 1e21 else errors.format_value(value)

@@ -166,7 +166,8 @@ async def test_a_custom_kind_appears_and_goes(http):
     document = (await http.get("/openapi/v3/apis/stable.example.com/v1")).json
     assert document["components"]["schemas"]["com.example.stable.v1.CronTab"]["properties"]["spec"]
     made = await http.post(
-        "/apis/stable.example.com/v1/namespaces/default/crontabs", {"metadata": {"name": "c"}, "spec": {"cron": "* * * * *"}}
+        "/apis/stable.example.com/v1/namespaces/default/crontabs",
+        {"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "c"}, "spec": {"cron": "* * * * *"}},
     )
     assert made.status == 201
     assert (await http.get("/apis/stable.example.com/v1/crontabs")).json["kind"] == "CronTabList"

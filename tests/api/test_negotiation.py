@@ -102,7 +102,8 @@ async def test_custom_kinds_have_no_protobuf_but_their_metadata_has(http):
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     assert (await http.post(definitions, {**plain, "spec": spec})).status == 201
     path = "/apis/binary.example.com/v1/things"
-    assert (await http.post(path, {"metadata": {"name": "t"}})).status == 201
+    thing = {"apiVersion": "binary.example.com/v1", "kind": "Thing", "metadata": {"name": "t"}}
+    assert (await http.post(path, thing)).status == 201
     refused = await http.get(path, Accept=PROTOBUF)
     assert refused.status == 406
     assert protobuf.decode(refused.body)["message"].endswith("accepted: application/json, application/yaml")

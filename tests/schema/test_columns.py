@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from kubelite.meta import times
 from kubelite.schema import builtin, columns
 from kubelite.schema.kinds import Kind
@@ -110,23 +108,25 @@ def test_a_custom_kind_without_columns_has_its_name_and_age() -> None:
     assert columns.cells(kind, {"metadata": {"name": "x", "creationTimestamp": CREATED}}, NOW) == ["x", "60m"]
 
 
-@pytest.mark.parametrize(
-    ("path", "found"),
-    [
-        (".a.b", [1]),
-        ("{.a['b']}", [1]),
-        (".l[1]", ["y"]),
-        (".l[*]", ["x", "y"]),
-        (".missing.deep", []),
-        ('.m["k.with/dots"]', ["v"]),
-        (r".m.k\.with/dots", []),
-    ],
-)
-def test_json_paths_of_columns(path: str, found: list[Any]) -> None:
-    value = {"a": {"b": 1}, "l": ["x", "y"], "m": {"k.with/dots": "v"}}
-    assert columns.json_path(path)(value) == found
-
-
-def test_a_json_path_that_is_not_understood_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not understood"):
-        columns.json_path(".a[?(@.b>1)]")
+def test_columns_of_a_custom_kind_show_the_first_value_that_is_found() -> None:
+    paths = {
+        "All": ".spec.sizes[*]",
+        "Label": r".metadata.labels.a\.b/c",
+        "None": ".spec.none",
+        "Null": ".spec.null",
+        "Map": ".spec.map",
+        "Whole": ".spec.whole",
+        "No list": ".spec[0]",
+        "No path": ".spec[a]",
+        "After it": ".spec.map",
+    }
+    declared = [{"name": name, "type": "string", "jsonPath": path} for name, path in paths.items()]
+    version = {"name": "v1", "additionalPrinterColumns": declared}
+    kind = Kind("example.com", "v1", "Thing", "things", "thing", True, custom=True, crd_version=version)
+    obj = {
+        "metadata": {"name": "x", "labels": {"a.b/c": "d"}},
+        "spec": {"sizes": [2, 1], "null": None, "map": {"k": [1.5]}, "whole": 3.0},
+    }
+    assert columns.cells(kind, obj, NOW) == ["x", "2", "d", None, "<no value>", '{"k":[1.5]}', "3", None]
+    assert columns.columns_of(kind)[1].description == "Custom resource definition column (in JSONPath format): .spec.sizes[*]"
+    assert [c.name for c in columns.columns_of(kind)] == ["Name", *list(paths)[:-2]]

@@ -3,6 +3,8 @@
 Source: apiserver pkg/endpoints/handlers/create.go and rest.go (transformDecodeError), v0.34.
 """
 
+from typing import Any
+
 import orjson
 
 from kubelite.api import negotiation
@@ -31,6 +33,8 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
     # What is as long as its parsed form written again has no key twice, which is nearly every body of a program.
     may_repeat = media != _PROTOBUF and len(orjson.dumps(obj)) != len(body)
     given_version, given_kind = obj.get("apiVersion"), obj.get("kind")
+    if kind.custom and not request.info.subresource:
+        _check_custom(body, name, given_version, given_kind, api_version)
     if not given_version or not given_kind:
         obj = {**obj, "apiVersion": given_version or api_version, "kind": given_kind or name}
         given_version, given_kind = obj["apiVersion"], obj["kind"]
@@ -45,6 +49,15 @@ async def read_object(request: Request, kind: Kind, options: WriteOptions) -> Ob
         # The registry tells of them, together with the unknown fields that it finds.
         options.faults = tuple(decoding.repeated_yaml_keys(body) if media == _YAML else decoding.repeated_keys(body))
     return obj
+
+
+def _check_custom(body: bytes, name: str, given_version: Any, given_kind: Any, api_version: str) -> None:
+    """A custom object says what it is itself. Raises BadRequest where it doesn't."""
+    if not given_kind:
+        missing = f"Object 'Kind' is missing in '{body.decode(errors='replace')}' ({decoding.summary(body)})"
+        raise BadRequest(f"the object provided is unrecognized (must be of type {name}): {missing}")
+    if not given_version:
+        raise BadRequest(f"the API version in the data () does not match the expected API version ({api_version})")
 
 
 def _is_near(given: str, api_version: str) -> bool:
