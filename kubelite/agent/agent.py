@@ -295,10 +295,10 @@ class Agent:
 
     def _examined(self, health: Health) -> Health:
         """The health with what the machine's files say."""
-        disk = machine.disk(self.options.data_dir)
+        load, disk = machine.load(), machine.disk(self.options.data_dir)
         return replace(
             health,
-            memory_available_bytes=machine.available_memory_bytes(),
+            memory_available_bytes=load.memory_bytes - load.memory_working_set_bytes,
             disk_free_share=disk.free_bytes / disk.size_bytes if disk.size_bytes else 1.0,
             inodes_free_share=disk.inodes_free / disk.inodes if disk.inodes else 1.0,
         )

@@ -68,6 +68,14 @@ class Cgroups:
                     with contextlib.suppress(OSError):  # still in use, or gone already
                         os.rmdir(directory)
 
+    def processes_of(self, pod: Obj) -> int:
+        """How many processes and threads the pod has; 0 where that can't be told."""
+        tree = self._root if self._version == 2 else self._root / "pids"
+        try:
+            return int((tree / self._path(pod) / "pids.current").read_text())
+        except OSError:
+            return 0
+
     def _bases(self, path: str) -> list[Path]:
         if self._version == 2:
             return [self._root / path]

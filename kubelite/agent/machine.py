@@ -1,4 +1,7 @@
-"""What the machine is: its processors, memory, disk, kernel and addresses. Reads files only; nothing here changes anything."""
+"""What the machine is: its processors, memory, disk, kernel and addresses. Reads files only; nothing here changes anything.
+
+Source: pkg/kubelet/stats (helper.go, pidlimit), opencontainers/cgroups fs2/memory.go (what of memory and of processes counts).
+"""
 
 import os
 import platform
@@ -6,6 +9,8 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+from kubelite.agent.cgroups import ROOT
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -45,9 +50,12 @@ def read() -> Machine:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the machine does at the moment; `cpu_ns` since it booted."""
+    """What the machine does at the moment; `cpu_ns` since it booted. Threads count as processes: each takes a number of them."""
 
-    memory_available_bytes: int
+    memory_bytes: int
+    memory_used_bytes: int
+    #: What is used without what the kernel would give back at once: files that nobody has read for long.
+    memory_working_set_bytes: int
     cpu_ns: int
     booted_at_s: float
     processes: int
@@ -64,23 +72,39 @@ class Disk:
     inodes_free: int
 
 
-def available_memory_bytes() -> int:
-    return _memory().get("MemAvailable", 0)
-
-
 def load() -> Load:
     fields = {line.partition(" ")[0]: line.split()[1:] for line in _text("/proc/stat").splitlines()}
     # user, nice, system, then idle and waiting for the disk, which are none, then interrupts and what a hypervisor took.
     ticks = [int(text) for text in fields.get("cpu", ())[:8]]
     busy = sum(ticks) - sum(ticks[3:5])
-    limit = _text("/proc/sys/kernel/pid_max")
+    limits = [int(text) for name in ("pid_max", "threads-max") if (text := _text(f"/proc/sys/kernel/{name}")).isdigit()]
+    memory = _memory().get("MemTotal", 0)
+    used, working_set = memory_use()
     return Load(
-        memory_available_bytes=available_memory_bytes(),
+        memory_bytes=memory,
+        memory_used_bytes=used,
+        memory_working_set_bytes=min(working_set, memory),
         cpu_ns=busy * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
         booted_at_s=float(fields.get("btime", ["0"])[0]),
-        processes=sum(name.isdigit() for name in os.listdir("/proc")),
-        processes_limit=int(limit) if limit.isdigit() else 0,
+        processes=int(_text("/proc/loadavg").split()[3].partition("/")[2]),
+        processes_limit=min(limits, default=0),
     )
+
+
+def memory_use(root: Path = ROOT) -> tuple[int, int]:
+    """The bytes of memory in use, and the working set: of the root of the cgroups, whichever version they have. Where there are
+    none both are what the kernel could not give to others."""
+    tree = root if (root / "cgroup.controllers").exists() else root / "memory"
+    stat = {name: int(value) for name, _, value in (line.partition(" ") for line in _text(tree / "memory.stat").splitlines())}
+    if not stat:
+        memory = _memory()
+        used = memory.get("MemTotal", 0) - memory.get("MemAvailable", 0)
+        return used, used
+    if tree is root:  # version 2, whose root has no usage of its own
+        used, idle = stat.get("anon", 0) + stat.get("file", 0), stat.get("inactive_file", 0)
+    else:
+        used, idle = int(_text(tree / "memory.usage_in_bytes") or 0), stat.get("total_inactive_file", 0)
+    return used, max(used - idle, 0)
 
 
 def disk(path: Path) -> Disk:
@@ -122,7 +146,7 @@ def _os_name() -> str:
     return match[1] if match else "Linux"
 
 
-def _text(path: str) -> str:
+def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError:

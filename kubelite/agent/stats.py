@@ -44,17 +44,16 @@ class Stats:
         return {"node": self._node(await asyncio.to_thread(machine.load), samples, disk), "pods": entries}
 
     def _node(self, about: Load, samples: Rates, disk: Disk | None) -> Obj:
-        context, now = self._context, times.now()
-        used = max(context.memory_bytes - about.memory_available_bytes, 0)
+        now = times.now()
         node: Obj = {
-            "nodeName": context.options.node_name,
+            "nodeName": self._context.options.node_name,
             "startTime": times.format_time(about.booted_at_s),
             "cpu": self._cpu("", time.time_ns(), about.cpu_ns, samples),
             "memory": {
                 "time": now,
-                "availableBytes": about.memory_available_bytes,
-                "usageBytes": used,
-                "workingSetBytes": used,
+                "availableBytes": about.memory_bytes - about.memory_working_set_bytes,
+                "usageBytes": about.memory_used_bytes,
+                "workingSetBytes": about.memory_working_set_bytes,
             },
             "rlimit": {"time": now, "maxpid": about.processes_limit, "curproc": about.processes},
         }
@@ -76,10 +75,11 @@ class Stats:
             "containers": [self._container(record, found[record.id], taken, samples, disk) for record in running],
             "cpu": self._cpu(meta["uid"], newest_ns, total_ns, samples),
             "memory": _memory(measured),
+            "process_stats": {"process_count": taken.processes},
         }
         if disk is not None:
             entry["volume"] = [{**_filesystem(disk, size), "name": name} for name, size in taken.volumes.items()]
-            entry["ephemeral-storage"] = _filesystem(disk, taken.ephemeral_bytes)
+            entry["ephemeral-storage"] = {**_filesystem(disk, taken.ephemeral_bytes), "inodesUsed": taken.inodes}
         return entry
 
     def _container(self, record: Record, stats: ContainerStats, taken: Usage, samples: Rates, disk: Disk | None) -> Obj:

@@ -22,39 +22,50 @@ class ContainerUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One pod's: its running containers by name, its volumes by name, and what of both is on the node's disk."""
+    """One pod's: its running containers by name, its volumes by name, and what of both is on the node's disk. The inodes are
+    those of logs and volumes: of writable layers the runtime does not tell them."""
 
     containers: Mapping[str, ContainerUsage] = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
     ephemeral_bytes: int = 0
+    inodes: int = 0
+    processes: int = 0
 
 
 def of_pod(context: Context, worker: PodWorker, layers: Mapping[str, int]) -> Usage:
     """Measures a pod. `layers` are the sizes of writable layers by container id. Walks directories: call it in a thread."""
     logs = context.log_dir(worker.pod)
-    containers = {
-        record.name: ContainerUsage(layers.get(record.id, 0), of_directory(logs / record.name))
-        for record in worker.observed.containers
-        if record.running
-    }
+    running = {record.name: record.id for record in worker.observed.containers if record.running}
+    logged = {name: _measure(logs / name) for name in running}
+    containers = {name: ContainerUsage(layers.get(id_, 0), logged[name][0]) for name, id_ in running.items()}
     prepared = worker.work.volumes
-    volumes = {name: of_directory(volume.path) for name, volume in prepared.items() if volume.managed}
-    on_disk = sum(size for name, size in volumes.items() if prepared[name].ephemeral)
-    hosts_file = context.volumes.pod_dir(worker.uid) / "etc-hosts"
-    total = on_disk + sum(c.layer_bytes + c.logs_bytes for c in containers.values()) + of_directory(hosts_file)
-    return Usage(containers, volumes, total)
+    held = {name: _measure(volume.path) for name, volume in prepared.items() if volume.managed}
+    on_disk = [*logged.values(), *(taken for name, taken in held.items() if prepared[name].ephemeral)]
+    on_disk.append(_measure(context.volumes.pod_dir(worker.uid) / "etc-hosts"))
+    return Usage(
+        containers,
+        {name: size for name, (size, _) in held.items()},
+        ephemeral_bytes=sum(size for size, _ in on_disk) + sum(c.layer_bytes for c in containers.values()),
+        inodes=sum(inodes for _, inodes in on_disk),
+        processes=context.cgroups.processes_of(worker.pod),
+    )
 
 
 def of_directory(path: Path) -> int:
     """The bytes on the disk of what is below a path, on its own file system. What goes away meanwhile doesn't count."""
+    return _measure(path)[0]
+
+
+def _measure(path: Path) -> tuple[int, int]:
+    """Those bytes, and how many inodes there are."""
     try:
         about = path.stat()
     except OSError:
-        return 0
-    seen: set[int] = set()
+        return 0, 0
+    seen: set[int] = {about.st_ino}
     total = about.st_blocks * _BLOCK_BYTES
     if not path.is_dir():
-        return total
+        return total, 1
     for directory, names, files in os.walk(path):
         kept = []
         for name in (*names, *files):
@@ -69,4 +80,4 @@ def of_directory(path: Path) -> int:
             if name in names:
                 kept.append(name)
         names[:] = kept
-    return total
+    return total, len(seen)

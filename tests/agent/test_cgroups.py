@@ -62,3 +62,18 @@ def test_limits_are_written_where_the_kernel_has_files_for_them(tmp_path: Path) 
     made.ensure(limited())
     found = {name: (target / name).read_text() for name in ("cpu.max", "cpu.weight", "memory.max")}
     assert found == {"cpu.max": "50000 100000", "cpu.weight": "10", "memory.max": str(64 << 20)}
+
+
+def test_a_pods_processes_are_counted_where_they_can_be(tmp_path: Path) -> None:
+    made = Cgroups("kubepods", tmp_path)
+    (tmp_path / "cgroup.controllers").write_text("pids")
+    for directory in (tmp_path, tmp_path / "kubepods"):
+        directory.mkdir(exist_ok=True)
+        (directory / "cgroup.subtree_control").write_text("")
+        (directory / "cgroup.controllers").write_text("pids")
+    made.start()
+    assert made.processes_of(limited()) == 0
+    target = tmp_path / "kubepods/burstable/podu1"
+    target.mkdir(parents=True)
+    (target / "pids.current").write_text("7\n")
+    assert made.processes_of(limited()) == 7

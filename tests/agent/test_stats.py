@@ -1,5 +1,7 @@
 """What a node says of the use of it."""
 
+from pathlib import Path
+
 import orjson
 
 from kubelite.agent import machine
@@ -24,6 +26,7 @@ async def test_a_summary_covers_the_node_its_pods_and_their_containers(cluster: 
     assert container["memory"]["workingSetBytes"] == entry["memory"]["workingSetBytes"] == 8 << 20
     assert [volume["name"] for volume in entry["volume"]] == ["d"]
     assert entry["ephemeral-storage"]["usedBytes"] >= 1000 + entry["volume"][0]["usedBytes"] + container["logs"]["usedBytes"]
+    assert entry["ephemeral-storage"]["inodesUsed"] >= 2, "the volume and the log"
     node = first["node"]
     assert node["nodeName"] == NODE
     assert node["fs"]["capacityBytes"] > node["fs"]["availableBytes"] > 0
@@ -37,5 +40,18 @@ async def test_a_summary_covers_the_node_its_pods_and_their_containers(cluster: 
 def test_the_machines_load_is_read_from_its_kernel() -> None:
     load = machine.load()
     assert load.cpu_ns > 0
-    assert 0 < load.memory_available_bytes < 1 << 50
+    assert 1 < load.processes < load.processes_limit
+    assert 0 < load.memory_working_set_bytes <= load.memory_used_bytes < load.memory_bytes < 1 << 50
     assert load.booted_at_s > 1_000_000_000
+
+
+def test_memory_that_the_kernel_would_give_back_is_no_part_of_the_working_set(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 300\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("1000\n")
+    assert machine.memory_use(tmp_path) == (1000, 700)
+    (tmp_path / "cgroup.controllers").write_text("memory\n")
+    (tmp_path / "memory.stat").write_text("anon 500\nfile 400\ninactive_file 100\n")
+    assert machine.memory_use(tmp_path) == (900, 800)
+    used, working_set = machine.memory_use(tmp_path / "none")
+    assert used == working_set > 0
