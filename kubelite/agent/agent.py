@@ -282,6 +282,7 @@ class Agent:
         try:
             info = await self._runtime.info()
             images = list(await self._runtime.list_images())
+            self.context.images.seen(images)
         except RuntimeFault as e:
             fault = str(e)
         health = Health(runtime_fault=fault, runtime=info)

@@ -4,6 +4,7 @@ Source: pkg/kubelet/logs, pkg/kubelet/images/image_gc_manager.go, v1.34 (thresho
 """
 
 import asyncio
+import math
 
 import structlog
 
@@ -60,23 +61,31 @@ async def collect_images(context: Context, pods: Pods) -> None:
     disk = await asyncio.to_thread(machine.disk, context.options.data_dir)
     if not disk.size_bytes or 100 - disk.free_bytes * 100 // disk.size_bytes < IMAGES_HIGH_PERCENT:
         return
-    wanted = needed = disk.size_bytes * (100 - IMAGES_LOW_PERCENT) // 100 - disk.free_bytes
-    used = {with_tag(c.get("image", "")) for worker in pods.all() for c, _ in all_containers(worker.pod)}
-    used |= {record.image_ref for worker in pods.all() for record in worker.observed.containers}
-    used |= {record.image for worker in pods.all() for record in worker.observed.containers}
+    needed = disk.size_bytes * (100 - IMAGES_LOW_PERCENT) // 100 - disk.free_bytes
+    freed = await remove_images(context, pods, needed)
+    if freed < needed:
+        text = "Failed to garbage collect required amount of images."
+        text += f" Attempted to free {needed} bytes, but only found {freed} bytes eligible to free."
+        context.recorder.node("Warning", "FreeDiskSpaceFailed", text)
+
+
+async def remove_images(context: Context, pods: Pods, wanted: float = math.inf) -> int:
+    """Removes images that nobody uses, those least recently used first, until so many bytes are freed. Returns how many were."""
+    used = {with_tag(c.get("image", "")) for worker in pods.all() if worker.active for c, _ in all_containers(worker.pod)}
+    # Asked of the runtime: after a start it knows of pods that this agent has not been told of yet.
+    used |= {image for made in await context.runtime.list_containers() for image in (made.image, made.image_ref)}
     last_used_s = context.images.last_used_s
     images = await context.runtime.list_images()
-    for image in sorted(images, key=lambda i: last_used_s.get(i.id, 0.0)):
-        if wanted <= 0:
-            return
+    context.images.seen(images)
+    freed = 0
+    for image in sorted(images, key=lambda i: last_used_s[i.id]):
+        if freed >= wanted:
+            break
         if image.pinned or used & {image.id, *image.tags, *image.digests}:
             continue
-        if context.now() - last_used_s.get(image.id, 0.0) < IMAGES_MIN_AGE_S:
+        if context.now() - last_used_s[image.id] < IMAGES_MIN_AGE_S:
             continue
         await context.runtime.remove_image(image.id)
-        wanted -= image.size_bytes
+        freed += image.size_bytes
         log.info("image_removed", image=image.id, size_bytes=image.size_bytes)
-    if wanted > 0:
-        text = "Failed to garbage collect required amount of images."
-        text += f" Attempted to free {needed} bytes, but only found {needed - wanted} bytes eligible to free."
-        context.recorder.node("Warning", "FreeDiskSpaceFailed", text)
+    return freed

@@ -50,7 +50,7 @@ class Images:
         self._pulls: dict[tuple[str, tuple[RegistryAuth, ...]], asyncio.Task[tuple[str, float]]] = {}
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._slots = asyncio.Semaphore(PARALLEL_PULLS)
-        #: When each image was last asked for, for collection.
+        #: When each image was last asked for, or else first seen, for collection.
         self.last_used_s: dict[str, float] = {}
 
     async def ensure(self, pod: Obj, container: Obj, secrets: Sequence[Obj]) -> Image:
@@ -142,6 +142,11 @@ class Images:
         self._recorder.pod(pod, "Warning", "Failed", f'Failed to pull image "{requested}": {message}', path)
         self._failures[pod["metadata"]["uid"], requested] = _Failure(delay_s, now_s + delay_s, f"ErrImagePull: {message}")
         return StartFault("ErrImagePull", message, now_s + SHOW_FAILURE_S)
+
+    def seen(self, images: Iterable[Image]) -> None:
+        """What the runtime has: an image that nobody has asked for yet may be there for a pod that is to come."""
+        for image in images:
+            self.last_used_s.setdefault(image.id, self._now())
 
     def forget(self, pod_uid: str) -> None:
         """The pod is gone: its failures are no longer remembered."""

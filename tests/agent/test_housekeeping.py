@@ -4,6 +4,7 @@ import pytest
 
 from kubelite.agent import housekeeping
 from kubelite.agent.machine import Disk
+from kubelite.agent.pods import Pods
 from tests.agent.conftest import NODE, Cluster, container
 
 MI = 1 << 20
@@ -61,3 +62,22 @@ async def test_nothing_goes_while_there_is_room(cluster: Cluster, monkeypatch: p
     await cluster.runtime.pull_image("old:1")
     await housekeeping.collect_images(cluster.agent.context, cluster.agent.pods)
     assert await images(cluster) == {"docker.io/library/old:1"}
+
+
+async def test_an_image_that_came_before_its_pod_is_given_time(cluster: Cluster, full_disk: None) -> None:
+    await cluster.runtime.pull_image("early:1")
+    context = cluster.agent.context
+    assert await housekeeping.remove_images(context, cluster.agent.pods) == 0
+    later_s = context.now() + housekeeping.IMAGES_MIN_AGE_S
+    context.now = lambda: later_s
+    assert await housekeeping.remove_images(context, cluster.agent.pods) == MI
+    assert await images(cluster) == set()
+
+
+async def test_the_images_of_containers_stay_though_their_pods_are_not_known_yet(cluster: Cluster) -> None:
+    await cluster.run_pod(container(image="used:1"))
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    for image in await cluster.runtime.list_images():
+        cluster.agent.context.images.last_used_s[image.id] = 0.0
+    assert await housekeeping.remove_images(cluster.agent.context, Pods(cluster.agent.context)) == 0
+    assert await images(cluster) == {"docker.io/library/used:1"}
