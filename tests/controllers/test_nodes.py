@@ -18,9 +18,9 @@ async def node(cluster: Cluster, name: str = "n1", ready: str = "True", **spec: 
     return made
 
 
-async def report(cluster: Cluster, name: str, ready: str) -> None:
+async def report(cluster: Cluster, name: str, value: str, kind: str = "Ready") -> None:
     now = times.now()
-    condition = {"type": "Ready", "status": ready, "lastHeartbeatTime": now, "lastTransitionTime": now, "reason": "Test"}
+    condition = {"type": kind, "status": value, "lastHeartbeatTime": now, "lastTransitionTime": now, "reason": "Test"}
     change = {"status": {"conditions": [condition]}}
     await cluster.client.patch("nodes", name, "", change, form="strategic", subresource="status")
 
@@ -52,6 +52,15 @@ async def test_conditions_become_taints_and_go_with_them(cluster: Cluster) -> No
     await report(cluster, "n1", "True")
     found = await until_taints(cluster, "n1", "example.com/own:NoSchedule")
     assert found["metadata"]["labels"]["beta.kubernetes.io/os"] == "linux"
+    for kind, taint in (
+        ("MemoryPressure", "memory-pressure"),
+        ("DiskPressure", "disk-pressure"),
+        ("PIDPressure", "pid-pressure"),
+    ):
+        await report(cluster, "n1", "True", kind)
+        await until_taints(cluster, "n1", "example.com/own:NoSchedule", f"{taint}:NoSchedule")
+        await report(cluster, "n1", "False", kind)
+    await until_taints(cluster, "n1", "example.com/own:NoSchedule")
     await cluster.client.patch("nodes", "n1", "", {"spec": {"unschedulable": True}})
     await until_taints(cluster, "n1", "example.com/own:NoSchedule", "unschedulable:NoSchedule")
 
