@@ -2,7 +2,7 @@
 
 A pod that is refused ends as Failed with the reason; whoever made it makes another. Pure.
 
-Source: pkg/kubelet/lifecycle (predicate.go, handlers.go), pkg/scheduler AdmissionCheck, v1.34.
+Source: pkg/kubelet/lifecycle (predicate.go, handlers.go), pkg/kubelet/eviction Admit, pkg/scheduler AdmissionCheck, v1.34.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kubelite.admission.usage import pod_requests
-from kubelite.agent import sysctls
+from kubelite.agent import resources, sysctls
 from kubelite.agent.context import Context
 from kubelite.agent.podstate import all_containers
 from kubelite.meta import nodefit, quantities
@@ -18,6 +18,7 @@ from kubelite.meta.types import Obj
 
 #: Reason and message.
 Refusal: TypeAlias = tuple[str, str]
+_MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def check(context: Context, pod: Obj, others: Sequence[Claim]) -> Refusal | None
     """Why the pod is refused; None: it is taken. `others` are the claims of the node's other pods."""
     own = claim_of(pod)
     return (
-        _sysctls(context, pod)
+        _pressure(context, pod)
+        or _sysctls(context, pod)
         or _os(pod)
         or _supplemental_groups(context, pod)
         or _resources(context, own, others)
@@ -65,6 +67,18 @@ def check_resize(context: Context, pod: Obj, others: Sequence[Claim]) -> Refusal
             return "Infeasible", text
     refusal = check(context, pod, others)
     return None if refusal is None else ("Deferred", refusal[1])
+
+
+def _pressure(context: Context, pod: Obj) -> Refusal | None:
+    """A node that is short of memory alone still takes pods that ask for what they need, and those that put up with it."""
+    if not context.pressure or resources.is_critical(pod):
+        return None
+    if context.pressure == ("MemoryPressure",) and (
+        resources.qos_class(pod) != "BestEffort"
+        or any(nodefit.tolerates(t, _MEMORY_TAINT) for t in pod["spec"].get("tolerations") or ())
+    ):
+        return None
+    return "Evicted", f"The node had condition: [{' '.join(context.pressure)}]. "
 
 
 def _os(pod: Obj) -> Refusal | None:

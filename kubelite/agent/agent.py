@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from kubelite import __version__
-from kubelite.agent import eviction, housekeeping, machine, node
+from kubelite.agent import housekeeping, machine, node
 from kubelite.agent.cgroups import Cgroups
 from kubelite.agent.context import Context, Options
 from kubelite.agent.events import Recorder
@@ -27,6 +27,7 @@ from kubelite.agent.machine import Machine
 from kubelite.agent.node import Health
 from kubelite.agent.objects import Objects
 from kubelite.agent.pods import Pods
+from kubelite.agent.pressure import Pressure
 from kubelite.agent.status import Outbox
 from kubelite.agent.tokens import Tokens
 from kubelite.agent.tunnels import Tunnels
@@ -98,6 +99,7 @@ class Agent:
         self.pods = Pods(self.context)
         self._tunnels = Tunnels(self.context, self.pods, link)
         self._node_wake = asyncio.Event()
+        self.pressure = Pressure(self.context, self.pods, self._node_wake.set)
         self._reported_node: Obj | None = None
         self._synced = False
         self._group: asyncio.TaskGroup | None = None
@@ -109,6 +111,9 @@ class Agent:
             await self.context.volumes.start()
             await asyncio.to_thread(self.context.cgroups.start)
         await asyncio.to_thread(self._measure)
+        if not self.options.simulated:
+            # Known before the first pod comes, which may have to be refused.
+            await self.pressure.observe()
         self.context.objects.subscribe(self._object_changed)
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -119,7 +124,7 @@ class Agent:
                 group.create_task(self._heartbeats(), name="heartbeats")
                 if not self.options.simulated:
                     group.create_task(housekeeping.run(self.context, self.pods), name="housekeeping")
-                    group.create_task(eviction.run(self.context, self.pods), name="eviction")
+                    group.create_task(self.pressure.run(), name="pressure")
                 await self._sessions()
             finally:
                 self._group = None
@@ -285,24 +290,12 @@ class Agent:
             self.context.images.seen(images)
         except RuntimeFault as e:
             fault = str(e)
-        health = Health(runtime_fault=fault, runtime=info)
-        if not self.options.simulated:
-            health = await asyncio.to_thread(self._examined, health)
+        health = Health(self.context.pressure, fault, info)
         if info is not None:
             self._runtime_known(info)
         # What was reported last, rather than what has come back of it: the times of transitions must not move while it travels.
         previous, given = self._reported_node or self._known_node(), node.advertised(self._known_node())
         return node.node_of(self.options, self._machine, health, self._capacity, self._allocatable, images, previous, given)
-
-    def _examined(self, health: Health) -> Health:
-        """The health with what the machine's files say."""
-        load, disk = machine.load(), machine.disk(self.options.data_dir)
-        return replace(
-            health,
-            memory_available_bytes=load.memory_bytes - load.memory_working_set_bytes,
-            disk_free_share=disk.free_bytes / disk.size_bytes if disk.size_bytes else 1.0,
-            inodes_free_share=disk.inodes_free / disk.inodes if disk.inodes else 1.0,
-        )
 
     def _runtime_known(self, info: RuntimeInfo) -> None:
         self.context.runtime_info = info

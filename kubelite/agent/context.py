@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubelite.agent import thresholds
 from kubelite.agent.cgroups import Cgroups
 from kubelite.agent.events import Recorder
 from kubelite.agent.hosts import Dns
 from kubelite.agent.images import Images
 from kubelite.agent.objects import Objects
+from kubelite.agent.thresholds import Threshold
 from kubelite.agent.tokens import Tokens
 from kubelite.agent.volumes.volumes import Volumes
 from kubelite.meta.types import Obj
@@ -41,6 +43,8 @@ class Options:
     resync_s: float = 30.0
     #: Sysctls beyond the safe ones that pods may set, as names or prefixes ending in a star.
     allowed_unsafe_sysctls: tuple[str, ...] = ()
+    #: Below these the node is under pressure, and pods may be evicted.
+    eviction_hard: tuple[Threshold, ...] = thresholds.parse(thresholds.DEFAULT_HARD)
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class Context:
     allocatable: Mapping[str, str] = field(default_factory=dict)
     memory_bytes: int = 0
     has_apparmor: bool = False
+    #: The node's conditions of pressure, as `pressure` last saw them.
+    pressure: tuple[str, ...] = ()
     #: What the runtime last said of itself.
     runtime_info: RuntimeInfo | None = None
 

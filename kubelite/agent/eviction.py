@@ -3,7 +3,7 @@ their ephemeral storage.
 
 What is judged is pure (`overrun`); who is measured are the pods with such limits alone, since measuring walks their directories.
 
-Source: pkg/kubelet/eviction/eviction_manager.go localStorageEviction, v1.34 (order, messages, interval).
+Source: pkg/kubelet/eviction/eviction_manager.go localStorageEviction, v1.34 (order, messages).
 """
 
 import asyncio
@@ -14,34 +14,23 @@ from kubelite.admission.usage import pod_limits
 from kubelite.agent import usage
 from kubelite.agent.context import Context
 from kubelite.agent.pods import Pods
-from kubelite.agent.resources import limits_of
+from kubelite.agent.resources import is_critical, limits_of
+from kubelite.agent.sync import PodWorker
 from kubelite.agent.usage import Usage
 from kubelite.meta import quantities
 from kubelite.meta.types import Obj
-from runtimes.interface import RuntimeFault
 
 log = structlog.get_logger()
 
-INTERVAL_S = 10.0
 STORAGE = "ephemeral-storage"
-#: From this priority on a pod is critical and stays whatever it takes.
-CRITICAL_PRIORITY = 2_000_000_000
 
 
-async def run(context: Context, pods: Pods) -> None:
-    while True:
-        await asyncio.sleep(INTERVAL_S)
-        try:
-            await check(context, pods)
-        except (RuntimeFault, OSError) as e:
-            log.warning("usage_not_measured", error=str(e))
-
-
-async def check(context: Context, pods: Pods) -> None:
-    """Evicts every pod that is beyond a limit now."""
+async def check(context: Context, pods: Pods) -> list[PodWorker]:
+    """Evicts every pod that is beyond a limit now, and returns them."""
     limited = [worker for worker in pods.all() if worker.active and is_limited(worker.pod) and not is_critical(worker.pod)]
     if not limited:
-        return
+        return []
+    evicted = []
     layers = {stats.container_id: stats.filesystem_used_bytes for stats in await context.runtime.container_stats()}
     for worker in limited:
         found = await asyncio.to_thread(usage.of_pod, context, worker, layers)
@@ -49,14 +38,12 @@ async def check(context: Context, pods: Pods) -> None:
         if message and worker.active:
             log.info("pod_evicted", pod=worker.name, reason=message.strip())
             worker.evict(message)
+            evicted.append(worker)
+    return evicted
 
 
 def is_limited(pod: Obj) -> bool:
     return STORAGE in pod_limits(pod) or any((v.get("emptyDir") or {}).get("sizeLimit") for v in pod["spec"].get("volumes") or ())
-
-
-def is_critical(pod: Obj) -> bool:
-    return (pod["spec"].get("priority") or 0) >= CRITICAL_PRIORITY
 
 
 def overrun(pod: Obj, found: Usage) -> str:

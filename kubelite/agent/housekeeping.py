@@ -89,3 +89,13 @@ async def remove_images(context: Context, pods: Pods, wanted: float = math.inf) 
         freed += image.size_bytes
         log.info("image_removed", image=image.id, size_bytes=image.size_bytes)
     return freed
+
+
+async def remove_ended(context: Context, pods: Pods) -> None:
+    """Removes the containers of pods that have ended, with what they wrote. Their logs and statuses stay until the pods go."""
+    for worker in pods.all():
+        if worker.ended.is_set():
+            for record in list(worker.records.values()):
+                await context.runtime.remove_container(record.id)
+                worker.records.pop(record.id, None)
+                log.info("container_removed", pod=worker.name, container=record.name)

@@ -15,25 +15,37 @@ from runtimes.interface import Image, RuntimeInfo
 VERSION = "v1.34.3"
 IMAGES_LIMIT = 50
 NAMES_LIMIT = 5
-#: Below these the node is under pressure.
-MEMORY_LOW_BYTES = 100 * 1024 * 1024
 _TRANSITIONS = {
     "MemoryPressure": ("NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
     "DiskPressure": ("NodeHasDiskPressure", "NodeHasNoDiskPressure"),
     "PIDPressure": ("NodeHasInsufficientPID", "NodeHasSufficientPID"),
     "Ready": ("NodeReady", "NodeNotReady"),
 }
-DISK_LOW_SHARE = 0.10
-INODES_LOW_SHARE = 0.05
+#: What a condition of pressure says, as reason and message: when it is there, when it is not.
+_PRESSURE = {
+    "MemoryPressure": (
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ),
+    "DiskPressure": (
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ),
+    "PIDPressure": (
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ),
+}
+#: The resources that are kept back for a threshold, by its signal.
+_KEPT_BACK = {"memory.available": "memory", "nodefs.available": "ephemeral-storage"}
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the machine is at the moment. `runtime_fault` is why the runtime does not answer, or an empty string."""
+    """How the node is at the moment: the conditions of pressure that it is in, and why the runtime does not answer, or an empty
+    string."""
 
-    memory_available_bytes: int = 1 << 62
-    disk_free_share: float = 1.0
-    inodes_free_share: float = 1.0
+    pressure: tuple[str, ...] = ()
     runtime_fault: str = ""
     runtime: RuntimeInfo | None = None
 
@@ -50,11 +62,10 @@ def capacity_of(options: Options, machine: Machine, disk_bytes: int) -> tuple[di
         **options.capacity,
     }
     allocatable = dict(capacity)
-    memory = quantities.value(capacity["memory"])
-    if memory > 4 * MEMORY_LOW_BYTES:
-        allocatable["memory"] = quantities.format_value(memory - MEMORY_LOW_BYTES, "1Ki")
-    storage = quantities.value(capacity["ephemeral-storage"])
-    allocatable["ephemeral-storage"] = str(int(storage * (1 - DISK_LOW_SHARE)))
+    for threshold in options.eviction_hard:
+        if (name := _KEPT_BACK.get(threshold.signal)) is not None:
+            whole = quantities.value(capacity[name])
+            allocatable[name] = quantities.format_value(max(whole - threshold.least(whole), 0), "1Ki")
     for name, amount in options.reserved.items():
         if name in allocatable:
             left = quantities.parse(allocatable[name]) - quantities.parse(amount)
@@ -132,19 +143,10 @@ def node_of(
 
 
 def _conditions(health: Health, previous: Obj | None) -> list[Obj]:
-    memory = health.memory_available_bytes < MEMORY_LOW_BYTES
-    disk = health.disk_free_share < DISK_LOW_SHARE or health.inodes_free_share < INODES_LOW_SHARE
     fault = _not_ready(health)
-    made = [
-        (
-            "MemoryPressure",
-            memory,
-            *_said(memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
-        ),
-        ("DiskPressure", disk, *_disk(disk)),
-        ("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        ("Ready", not fault, *(("KubeletNotReady", fault) if fault else ("KubeletReady", "kubelet is posting ready status"))),
-    ]
+    made = [(kind, kind in health.pressure, *_PRESSURE[kind][kind not in health.pressure]) for kind in _PRESSURE]
+    ready = ("KubeletNotReady", fault) if fault else ("KubeletReady", "kubelet is posting ready status")
+    made.append(("Ready", not fault, *ready))
     olds = {c["type"]: c for c in ((previous or {}).get("status") or {}).get("conditions") or ()}
     now = times.now()
     found = []
@@ -163,16 +165,6 @@ def _conditions(health: Health, previous: Obj | None) -> list[Obj]:
             }
         )
     return found
-
-
-def _said(pressed: bool, yes: str, no: str, what: str) -> tuple[str, str]:
-    return (yes, f"kubelet has insufficient {what}") if pressed else (no, f"kubelet has sufficient {what}")
-
-
-def _disk(pressed: bool) -> tuple[str, str]:
-    if pressed:
-        return "KubeletHasDiskPressure", "kubelet has disk pressure"
-    return "KubeletHasNoDiskPressure", "kubelet has no disk pressure"
 
 
 def _not_ready(health: Health) -> str:

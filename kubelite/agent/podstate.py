@@ -60,12 +60,13 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Why a pod ends as Failed though nobody deleted it. `grace_s` is set where it must be quicker than the pod asks for;
-    `refused`: the node never took it."""
+    `refused`: the node never took it; `disruption`: the node needed what it had, which is told as a condition."""
 
     reason: str
     message: str
     grace_s: float | None = None
     refused: bool = False
+    disruption: bool = False
 
 
 @dataclass(slots=True)

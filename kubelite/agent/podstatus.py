@@ -61,8 +61,10 @@ def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, 
     if phase in TERMINAL and observed.may_run():
         # Who sees a pod ended may start another in its place: not before nothing of this one runs.
         reported = before
+    disruption = ""
     if reported == phase and ending is not None:
         status["reason"], status["message"] = ending.reason, ending.message
+        disruption = ending.message if ending.disruption else ""
     elif reported == before:
         status.update({key: previous[key] for key in ("reason", "message") if previous.get(key)})
     status["phase"] = reported
@@ -73,7 +75,7 @@ def status_of(pod: Obj, observed: Observed, memory: Memory, decision: Decision, 
     if statuses["ephemeral"]:
         status["ephemeralContainerStatuses"] = statuses["ephemeral"]
     resize = [] if decision.finished or memory.terminal else resizing.conditions(memory.resize)
-    status["conditions"] = [*resize, *_conditions(pod, by_name, phase, observed, previous, now_s)]
+    status["conditions"] = [*resize, *_conditions(pod, by_name, phase, observed, previous, now_s, disruption)]
     return status
 
 
@@ -314,7 +316,9 @@ class _Ended:
     exit_code: int
 
 
-def _conditions(pod: Obj, statuses: dict[str, Obj], phase: str, observed: Observed, previous: Obj, now_s: float) -> list[Obj]:
+def _conditions(
+    pod: Obj, statuses: dict[str, Obj], phase: str, observed: Observed, previous: Obj, now_s: float, disruption: str
+) -> list[Obj]:
     generation = pod["metadata"].get("generation", 0)
     current = pod.get("status", {}).get("conditions") or []
     reported = previous.get("conditions") or ()
@@ -327,6 +331,8 @@ def _conditions(pod: Obj, statuses: dict[str, Obj], phase: str, observed: Observ
         ("ContainersReady", containers_ready),
         ("PodScheduled", (True, "", "")),
     ]
+    if disruption:
+        made.append(("DisruptionTarget", (True, "TerminationByKubelet", disruption)))
     olds = {c["type"]: c for c in (*current, *reported)}
     for kind, (value, reason, message) in made:
         condition: Obj = {"type": kind, "status": "True" if value else "False", "lastProbeTime": None}

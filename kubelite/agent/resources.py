@@ -13,6 +13,8 @@ MAX_SHARES = 262144
 QUOTA_PERIOD_US = 100_000
 MIN_QUOTA_US = 1000
 _COMPUTE = ("cpu", "memory")
+#: From this priority on a pod is critical: it is taken and stays whatever the node is short of.
+CRITICAL_PRIORITY = 2_000_000_000
 
 
 def requests_of(container: Obj) -> Obj:
@@ -48,6 +50,10 @@ def qos_class(pod: Obj) -> str:
     if not anything:
         return "BestEffort"
     return "Guaranteed" if guaranteed else "Burstable"
+
+
+def is_critical(pod: Obj) -> bool:
+    return (pod["spec"].get("priority") or 0) >= CRITICAL_PRIORITY
 
 
 def shares(cpu_milli: int) -> int:

@@ -46,6 +46,8 @@ class PodWorker:
         self.sandboxes: dict[str, Sandbox] = {}
         self.records: dict[str, Record] = {}
         self.observed = Observed()
+        #: Set once nothing of it runs or ever will, and its volumes are gone.
+        self.ended = asyncio.Event()
         #: Set and replaced at each look, for work that waits for a container's end.
         self.looked = asyncio.Event()
         self.work = Work(self)
@@ -211,10 +213,10 @@ class PodWorker:
         self.context.recorder.pod(self.pod, "Warning", reason, message)
         self.memory.ending = Ending(reason, f"Pod was rejected: {message}", refused=True)
 
-    def evict(self, message: str) -> None:
-        """Ends the pod as Failed, quickly: it takes more of its node than it may."""
+    def evict(self, message: str, *, disruption: bool = False) -> None:
+        """Ends the pod as Failed, quickly: it takes more of its node than it may, or (`disruption`) than the node has to give."""
         self.context.recorder.pod(self.pod, "Warning", "Evicted", message)
-        self.memory.ending = Ending("Evicted", message, grace_s=EVICTION_GRACE_S)
+        self.memory.ending = Ending("Evicted", message, grace_s=EVICTION_GRACE_S, disruption=disruption)
         self.work.ends.hurry(EVICTION_GRACE_S)
         self.wake()
 
@@ -341,6 +343,7 @@ class PodWorker:
         """Nothing runs and nothing will: gives back what the pod had; and once it is deleted, says so and leaves."""
         deleted = "deletionTimestamp" in self.pod["metadata"]
         await self.work.clean(everything=deleted)
+        self.ended.set()
         if not deleted:
             return
         if not self._orphaned and self._reported is not None:

@@ -51,6 +51,9 @@ LogFormat = Annotated[str | None, _option("--log-format", "FORM", "console or js
 LogLevel = Annotated[str | None, _option("--log-level", "LEVEL", "debug, info, warning or error.", "info")]
 Images = Annotated[Path | None, _option("--images", "PATH", "An image archive, or a directory of them, to import at the start.")]
 Registries = Annotated[Path | None, _option("--registries", "DIR", "Registry mirrors.", "/etc/containerd/certs.d")]
+EvictionHard = Annotated[
+    str | None, _option("--eviction-hard", "SIGNAL<LEAST,...", "Evicts pods while there is less.", "memory.available<100Mi,...")
+]
 Nodes = Annotated[int | None, _option("--nodes", "N", "So many simulated nodes, with --runtime fake.", "1")]
 
 
@@ -85,6 +88,7 @@ def agent(
     runtime_endpoint: Endpoint = None,
     registries_dir: Registries = None,
     images: Images = None,
+    eviction_hard: EvictionHard = None,
     disable: AgentDisable = None,
     config: Config = None,
     log_format: LogFormat = None,
@@ -107,6 +111,7 @@ def up(
     node_name: NodeName = None,
     nodes: Nodes = None,
     images: Images = None,
+    eviction_hard: EvictionHard = None,
     cluster_cidr: ClusterCidr = None,
     service_cidr: ServiceCidr = None,
     disable: Disable = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 _LOGS = ("config", "log-format", "log-level")
 _SERVER = ("https-port", "grpc-port", "bind", "advertise-address", "cluster-cidr", "service-cidr")
-_NODE = ("node-name", "runtime", "runtime-endpoint", "registries", "images")
+_NODE = ("node-name", "runtime", "runtime-endpoint", "registries", "images", "eviction-hard")
 #: The options of each command that runs for long.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "server": ("data-dir", *_SERVER, "disable", *_LOGS),

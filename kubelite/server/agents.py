@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from kubelite.agent import thresholds
 from kubelite.agent.agent import Agent, Component
 from kubelite.agent.context import Options
 from kubelite.agent.link import Link
@@ -72,6 +73,7 @@ class Agents:
             data_dir=data_dir,
             simulated=chosen.simulated,
             runtime_name=chosen.name,
+            eviction_hard=thresholds.parse(settings.eviction_hard),
             resync_s=30.0 if settings.nodes == 1 else 300.0,
         )
         network = None if chosen.simulated else _Network(settings, runtimes.options(settings, data_dir))

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from kubelite.agent import thresholds
 from kubelite.meta import names
 
 DEFAULT_HTTPS_PORT = 6443
@@ -60,6 +61,8 @@ class Settings:
     registries_dir: Path = Path("/etc/containerd/certs.d")
     #: A directory of image archives that are imported when the agent starts.
     images: Path | None = None
+    #: The thresholds below which a node evicts pods, as the kubelet's option of that name has them; empty: it evicts none.
+    eviction_hard: str = thresholds.DEFAULT_HARD
     #: Simulated nodes, with the fake runtime.
     nodes: int = 1
     #: The addresses of the server that an agent joins, and its token.
@@ -105,6 +108,10 @@ class Settings:
                 raise SettingsError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose one of {', '.join(allowed)}")
         if self.images is not None and not self.images.is_dir():
             raise SettingsError(f"--images {self.images}: there is no such directory; give one that holds image archives")
+        try:
+            thresholds.parse(self.eviction_hard)
+        except ValueError as e:
+            raise SettingsError(f"--eviction-hard {self.eviction_hard}: {e}") from e
         if self.nodes < 1:
             raise SettingsError(f"--nodes {self.nodes}: at least one")
         if self.nodes > 1 and self.runtime != "fake":

@@ -10,6 +10,7 @@ import pytest
 
 from kubelite.agent.agent import Agent
 from kubelite.agent.context import Options
+from kubelite.agent.thresholds import Threshold
 from kubelite.api.loopback import LoopbackClient
 from kubelite.client.informers import Informers
 from kubelite.meta.errors import NotFound
@@ -32,6 +33,8 @@ class Cluster:
 
     def __init__(self, path: Path, runtime: Any = None) -> None:
         self.path = path
+        #: None: how full the machine of the tests is must not matter to them.
+        self.eviction_hard: tuple[Threshold, ...] = ()
         self.store = SqliteStore(path / "store.db")
         self.kinds = builtin.kinds()
         self.registry = Registry(self.store, self.kinds, AllowAll())
@@ -68,7 +71,11 @@ class Cluster:
 
     async def start_agent(self) -> None:
         options = Options(
-            NODE, self.path / "node", host_ips=("192.0.2.7",), cgroup_parent="kubelite-test" if self.is_real else ""
+            NODE,
+            self.path / "node",
+            host_ips=("192.0.2.7",),
+            cgroup_parent="kubelite-test" if self.is_real else "",
+            eviction_hard=self.eviction_hard,
         )
         self.agent = Agent(self.nodes.link(NODE), self.runtime, options)
         self._agent_task = asyncio.create_task(self.agent.run())

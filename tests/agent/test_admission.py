@@ -20,7 +20,9 @@ def context(**allocatable: str) -> Context:
     objects = Objects()
     labels = {"disk": "ssd"}
     objects.changed("nodes", {"metadata": {"name": "n1", "resourceVersion": "1", "labels": labels}, "spec": {}})
-    made = SimpleNamespace(options=options, objects=objects, allocatable=allocatable, has_apparmor=False, runtime_info=None)
+    made = SimpleNamespace(
+        options=options, objects=objects, allocatable=allocatable, has_apparmor=False, runtime_info=None, pressure=()
+    )
     return cast(Context, made)
 
 
@@ -142,3 +144,26 @@ def test_a_host_port_is_taken_once() -> None:
     assert admission.check(context(), using(8081), others) is None
     assert admission.check(context(), using(8080, protocol="UDP"), others) is None
     assert admission.check(context(), using(8080, hostIP="192.0.2.8"), others) is None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "best_effort", "asks", "tolerates"),
+    [
+        ((), True, True, True),
+        (("MemoryPressure",), False, True, True),
+        (("DiskPressure",), False, False, False),
+        (("PIDPressure",), False, False, False),
+        (("MemoryPressure", "DiskPressure"), False, False, False),
+    ],
+)
+def test_a_node_under_pressure_takes_what_it_can_bear(
+    conditions: tuple[str, ...], best_effort: bool, asks: bool, tolerates: bool
+) -> None:
+    there = context()
+    there.pressure = conditions
+    toleration = {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}
+    made = [pod(), asking("1"), pod(tolerations=[toleration])]
+    assert [admission.check(there, p, []) is None for p in made] == [best_effort, asks, tolerates]
+    assert admission.check(there, pod(priority=2_000_000_000), []) is None
+    refusal = admission.check(there, pod(), [])
+    assert refusal is None or refusal == ("Evicted", f"The node had condition: [{' '.join(conditions)}]. ")

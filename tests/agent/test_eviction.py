@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kubelite.agent import eviction, usage
+from kubelite.agent import eviction, resources, usage
 from kubelite.agent.eviction import overrun
 from kubelite.agent.usage import ContainerUsage, Usage
 from kubelite.meta.types import Obj
@@ -46,8 +46,8 @@ def test_only_pods_with_a_limit_are_measured_and_critical_ones_never() -> None:
     assert not eviction.is_limited(pod(volumes=[{"name": "d", "emptyDir": {}}]))
     assert eviction.is_limited(pod(volumes=[{"name": "d", "emptyDir": {"sizeLimit": "1Mi"}}]))
     assert eviction.is_limited(pod(limited("a", "1Mi")))
-    assert eviction.is_critical(pod(priority=2_000_000_000))
-    assert not eviction.is_critical(pod(priority=1_999_999_999))
+    assert resources.is_critical(pod(priority=2_000_000_000))
+    assert not resources.is_critical(pod(priority=1_999_999_999))
 
 
 def test_a_directory_is_measured_by_its_blocks_and_each_file_once(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_changes_of_conditions_are_told_and_the_first_state_but_for_readiness(tm
     first = made(tmp_path)
     assert node.transitions(None, first) == ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]
     assert node.transitions(first, first) == []
-    worse = made(tmp_path, Health(memory_available_bytes=1, disk_free_share=0.01, runtime_fault="gone"), previous=first)
+    worse = made(tmp_path, Health(("MemoryPressure", "DiskPressure"), "gone"), previous=first)
     assert node.transitions(first, worse) == ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeNotReady"]
     assert next(c for c in worse["status"]["conditions"] if c["type"] == "Ready")["message"] == "container runtime is down: gone"
     assert node.transitions(worse, made(tmp_path, previous=worse))[2] == "NodeReady"

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kubelite.agent import eviction
+from kubelite.agent import eviction, housekeeping, thresholds
 from kubelite.meta.types import Obj
 from kubelite.rpc import node_pb2 as pb
 from runtimes import containerd
@@ -191,3 +192,32 @@ async def test_pods_that_take_too_much_of_the_disk_are_evicted(cluster: Cluster)
         "Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. ",
     ]
     assert all(pod["status"]["phase"] == "Failed" for pod in await evicted())
+
+
+async def test_a_node_that_is_short_of_memory_evicts_a_pod_and_refuses_others(cluster: Cluster) -> None:
+    await cluster.run_pod(container(FOREVER), terminationGracePeriodSeconds=600)
+    await cluster.until_pod(lambda p: p["status"]["phase"] == "Running")
+    await cluster.stop_agent()
+    cluster.eviction_hard = thresholds.parse("memory.available<1Ei")  # no machine has it
+    await cluster.start_agent()
+    await cluster.agent.pressure.check()
+    pod = await cluster.until_pod(lambda p: p["status"]["phase"] == "Failed")
+    size = "[0-9]+(Ki|Mi|Gi)?"
+    text = rf"The node was low on resource: memory\. Threshold quantity: 1Ei, available: {size}\. "
+    text += rf"Container c was using {size}, request is 0, has larger consumption of memory\. "
+    assert pod["status"]["reason"] == "Evicted"
+    assert re.fullmatch(text, pod["status"]["message"])
+    condition = next(c for c in pod["status"]["conditions"] if c["type"] == "DisruptionTarget")
+    assert (condition["reason"], condition["message"]) == ("TerminationByKubelet", pod["status"]["message"])
+
+    await cluster.run_pod(container(FOREVER), name="late")
+    late = await cluster.until_pod(lambda p: p["status"]["phase"] == "Failed", "late")
+    assert late["status"]["message"] == "Pod was rejected: The node had condition: [MemoryPressure]. "
+
+    worker = cluster.agent.pods.worker("default", "web")
+    assert worker is not None
+    await worker.ended.wait()
+    await housekeeping.remove_ended(cluster.agent.context, cluster.agent.pods)
+    assert not await cluster.runtime.list_containers()
+    left = await cluster.pod()
+    assert left is not None and left["status"]["message"] == pod["status"]["message"]

@@ -94,6 +94,8 @@ def test_a_file_may_say_everything_the_command_line_can(tmp_path):
         ("runtime: 5", "must be one of auto, containerd"),
         ("disable: 5", "must be a name or a list of names"),
         ("audit-log: maybe", "must be true or false"),
+        ("eviction-hard: {memory.available: 1Gi}", "must be a text"),
+        ("eviction-hard: memory.available<0", "give a quantity above zero"),
         ("node-port-range: 5", "must be two ports such as 30000-32767"),
         ("node-port-range: 5-1", "must be two ports"),
     ],

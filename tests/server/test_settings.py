@@ -33,6 +33,7 @@ def test_ports_and_addresses_follow_from_what_is_given():
         ({"log_level": "loud"}, "choose one of debug, info, warning, error"),
         ({"images": Path("/nonsense")}, "there is no such directory"),
         ({"nodes": 2, "runtime": "containerd"}, "needs --runtime fake"),
+        ({"eviction_hard": "memory<1Gi"}, "--eviction-hard memory<1Gi: unknown signal 'memory'; known are memory.available"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(given, words):
