@@ -6,7 +6,7 @@ as Kubernetes tells of it.
 Source: kubernetes pkg/controller/volume/{persistentvolume,expand}, v1.34.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from kubelite.admission import defaultclasses
@@ -64,7 +64,7 @@ class VolumeBinder(Controller):
         index_by_claim(self._pods)
         self.follow(self._claims, self._keys_of_claim)
         self.follow(self._volumes, self._keys_of_volume)
-        self._classes.subscribe(lambda old, new: self._wake_pending())
+        self._classes.subscribe(self._class_changed)
 
     def _keys_of_claim(self, claim: Obj) -> Iterable[str]:
         yield f"claim:{key_of(claim)}"
@@ -77,11 +77,17 @@ class VolumeBinder(Controller):
         if reference is not None:
             yield f"claim:{reference.get('namespace', '')}/{reference.get('name', '')}"
         else:
-            self._wake_pending()
+            name = volume["metadata"]["name"]
+            self._wake(lambda claim: claim["spec"].get("volumeName") == name or best_volume(claim, [volume]) is not None)
 
-    def _wake_pending(self) -> None:
+    def _class_changed(self, old: Obj | None, new: Obj | None) -> None:
+        name = (new or old or {})["metadata"]["name"]
+        self._wake(lambda claim: not has_class(claim) or class_of(claim) == name)
+
+    def _wake(self, helps: Callable[[Obj], bool]) -> None:
+        """Looks again at the pending claims that a change helps: at others would only repeat what has been told of them."""
         for claim in self._claims.list():
-            if (claim.get("status") or {}).get("phase", "Pending") == "Pending":
+            if (claim.get("status") or {}).get("phase", "Pending") == "Pending" and helps(claim):
                 self.queue.add(f"claim:{key_of(claim)}")
 
     async def reconcile(self, key: str) -> None:

@@ -71,6 +71,26 @@ async def test_a_claim_that_waits_for_its_first_consumer_says_so(cluster: Cluste
     assert found["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] == "example.com/p"
 
 
+async def test_what_a_claim_waits_for_is_not_told_again_for_volumes_that_are_not_for_it(cluster: Cluster) -> None:
+    cluster.start(VolumeBinder)
+    storage = {"metadata": {"name": "local"}, "provisioner": "example.com/p", "volumeBindingMode": "WaitForFirstConsumer"}
+    await cluster.client.create("storageclasses.storage.k8s.io", storage)
+    await cluster.client.create("persistentvolumeclaims", claim("c", storageClassName="local"), "default")
+
+    for number in range(5):
+        await cluster.client.create("persistentvolumes", volume(f"other-{number}", "2Gi"))
+        await cluster.until_status("persistentvolumes", f"other-{number}", "", phase="Available")
+    change = {"metadata": {"annotations": {volumes.SELECTED_NODE: "n1"}}}
+    await cluster.client.patch("persistentvolumeclaims", "c", "default", change)
+
+    async def looked_again() -> bool:
+        return "ExternalProvisioning" in await cluster.reasons("c")
+
+    await cluster.until(looked_again)
+    waits = [e["count"] for e in await cluster.list("events", "default") if e["reason"] == "WaitForFirstConsumer"]
+    assert sum(waits) <= 2  # when it came, and when it became Pending
+
+
 async def test_an_ephemeral_volume_has_a_claim_of_the_pod(cluster: Cluster) -> None:
     cluster.start(EphemeralVolumes)
     spec = pod_template()["spec"]
