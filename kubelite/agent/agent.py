@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from kubelite import __version__
-from kubelite.agent import housekeeping, machine, node
+from kubelite.agent import housekeeping, machine, node, security
 from kubelite.agent.cgroups import Cgroups
 from kubelite.agent.context import Context, Options
 from kubelite.agent.events import Recorder
@@ -244,6 +244,7 @@ class Agent:
         self.context.allocatable = self._allocatable
         self.context.memory_bytes = self._machine.memory_bytes
         self.context.has_apparmor = self._machine.has_apparmor
+        self.context.masked_paths = security.MASKED_PATHS + self._machine.thermal_paths
         self.context.volumes.use_allocatable(self._allocatable)
 
     async def _watch_node(self) -> None:

@@ -101,7 +101,8 @@ def container_config(
     facts = Facts(pod_ips, context.host_ips, context.allocatable)
     variables = environment.of_container(pod, container, context.objects, facts)
     lookup = variables.get
-    settings = security.of_container(pod, container, image, f"{context.options.data_dir}/seccomp", target_id)
+    seccomp_dir = f"{context.options.data_dir}/seccomp"
+    settings = security.of_container(pod, container, image, seccomp_dir, target_id, context.masked_paths)
     return ContainerConfig(
         name=container["name"],
         attempt=start.restarts,

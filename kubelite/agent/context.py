@@ -70,6 +70,8 @@ class Context:
     allocatable: Mapping[str, str] = field(default_factory=dict)
     memory_bytes: int = 0
     has_apparmor: bool = False
+    #: What no container sees of the machine.
+    masked_paths: tuple[str, ...] = ()
     #: The node's conditions of pressure, as `pressure` last saw them.
     pressure: tuple[str, ...] = ()
     #: What the runtime last said of itself.

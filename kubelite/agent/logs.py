@@ -196,6 +196,12 @@ def next_number(directory: Path) -> int:
     return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
 
 
+def remove(directory: Path, number: int) -> None:
+    """Removes a log from a container's directory, and what was rotated out of it."""
+    for file in directory.glob(f"{number}.log*"):
+        file.unlink(missing_ok=True)
+
+
 def needs_rotation(path: Path) -> bool:
     try:
         return path.stat().st_size >= MAX_FILE_BYTES

@@ -3,6 +3,7 @@
 Source: pkg/kubelet/stats (helper.go, pidlimit), opencontainers/cgroups fs2/memory.go (what of memory and of processes counts).
 """
 
+import glob
 import os
 import platform
 import re
@@ -28,6 +29,8 @@ class Machine:
     architecture: str
     hostname: str
     has_apparmor: bool
+    #: Files of the kernel that tell how hot a processor is.
+    thermal_paths: tuple[str, ...]
 
 
 def read() -> Machine:
@@ -45,6 +48,7 @@ def read() -> Machine:
         architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
         hostname=platform.node(),
         has_apparmor=_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        thermal_paths=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
     )
 
 

@@ -3,14 +3,13 @@
 Source: pkg/securitycontext, pkg/kubelet/kuberuntime/security_context*.go, v1.34.
 """
 
-import functools
-import glob
 from pathlib import PurePosixPath
 
 from kubelite.agent.faults import ConfigFault
 from kubelite.meta.types import Obj
 from runtimes.interface import Image, NamespaceMode, SecurityContext, SecurityProfile
 
+#: What of /proc and /sys no container sees: what tells of the machine's secrets. Its heat comes to them, by processor.
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
@@ -18,7 +17,14 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def of_container(pod: Obj, container: Obj, image: Image, seccomp_dir: str, target_id: str = "") -> SecurityContext:
+def of_container(
+    pod: Obj,
+    container: Obj,
+    image: Image,
+    seccomp_dir: str,
+    target_id: str = "",
+    masked_paths: tuple[str, ...] = MASKED_PATHS,
+) -> SecurityContext:
     """A container's security settings. `target_id` is the container whose processes an ephemeral one is to see.
 
     Raises:
@@ -45,7 +51,7 @@ def of_container(pod: Obj, container: Obj, image: Image, seccomp_dir: str, targe
         no_new_privs=own.get("allowPrivilegeEscalation") is False,
         seccomp=_seccomp(own.get("seccompProfile") or pod_level.get("seccompProfile"), seccomp_dir, privileged),
         apparmor=_apparmor(own.get("appArmorProfile") or pod_level.get("appArmorProfile")),
-        masked_paths=masked_paths() if proc_mount == "Default" else (),
+        masked_paths=masked_paths if proc_mount == "Default" else (),
         readonly_paths=READONLY_PATHS if proc_mount == "Default" else (),
         selinux=own.get("seLinuxOptions") or pod_level.get("seLinuxOptions") or {},
         network=network_mode(pod),
@@ -53,12 +59,6 @@ def of_container(pod: Obj, container: Obj, image: Image, seccomp_dir: str, targe
         ipc=_ipc_mode(pod),
         pid_target=target_id,
     )
-
-
-@functools.cache
-def masked_paths() -> tuple[str, ...]:
-    """What of /proc and /sys no container sees: what tells of the machine's secrets and its heat."""
-    return MASKED_PATHS + tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")))
 
 
 def of_sandbox(pod: Obj) -> SecurityContext:

@@ -381,9 +381,7 @@ class Work:
                 self._worker.records.pop(record.id, None)
                 self.applied.pop(record.id, None)
                 if not self._context.options.simulated:
-                    directory = self._context.log_dir(self.pod) / name
-                    for file in directory.glob(f"{record.restarts}.log*"):
-                        file.unlink(missing_ok=True)
+                    await asyncio.to_thread(logs.remove, self._context.log_dir(self.pod) / name, record.restarts)
 
     # Resizing.
 

@@ -12,7 +12,7 @@ from kubelite.meta.types import Obj
 from runtimes.interface import Condition, Handler, Image, RuntimeInfo
 from tests.agent.conftest import NODE, Cluster
 
-MACHINE = Machine(4, 8 << 30, 0, "m", "s", "boot", "6.1", "Linux", "amd64", "host", False)
+MACHINE = Machine(4, 8 << 30, 0, "m", "s", "boot", "6.1", "Linux", "amd64", "host", False, ())
 GOOD = Health(runtime=RuntimeInfo("containerd", "1.7", (Condition("RuntimeReady", True), Condition("NetworkReady", True))))
 
 
