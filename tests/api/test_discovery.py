@@ -1,5 +1,7 @@
 """Discovery, OpenAPI, health and metrics as clients read them."""
 
+import asyncio
+
 import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -212,6 +214,9 @@ async def test_metrics_show_every_part(http):
     def value(metric: str, /, **labels: str) -> float:
         return next(s.value for s in families[metric].samples if s.labels == labels)
 
+    async with asyncio.timeout(30):
+        while value("scheduler_cache_size", type="nodes") == 0:  # the node comes after the server
+            families = families_of((await http.get("/metrics")).body)
     assert value("kubelite_store_writable") == 1
     assert value("kubelite_store_writes") > 0
     assert value("apiserver_storage_objects", resource="nodes") == 1
