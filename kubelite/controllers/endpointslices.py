@@ -37,9 +37,8 @@ class EndpointSlices(Controller):
 
     def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
         """Where zones have become larger or smaller, endpoints may be too few in some."""
-        if old is None or new is None or hints.weight(old) != hints.weight(new):
-            self._zones.forget_shares()
-            for key in self._zones.overloaded(self._nodes.list()):
+        if self._zones.node_changed(old, new):
+            for key in self._zones.overloaded():
                 self.queue.add(key)
 
     async def reconcile(self, key: str) -> None:
@@ -57,7 +56,7 @@ class EndpointSlices(Controller):
         ours = [s for s in self._slices.by_index(BY_SERVICE, key) if managed_by(s) == MANAGER]
         plan = sliceplan.of(service, selected, [s for s in ours if "deletionTimestamp" not in s["metadata"]], self._nodes)
         for part in plan.parts:
-            for type_, reason, message in self._zones.give(key, service, part, self._nodes):
+            for type_, reason, message in self._zones.give(key, service, part):
                 self.events.event(service, "Warning" if type_ == "Warning" else "Normal", reason, message)
         try:
             await self._carry_out(service, plan, changed)

@@ -8,10 +8,9 @@ Source: kubernetes staging endpointslice/trafficdist and endpointslice/topologyc
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from kubelite.client.informers import Informer
 from kubelite.controllers import conditions
 from kubelite.controllers.sliceplan import ZONE_LABEL, Part
 from kubelite.meta import quantities
@@ -42,25 +41,14 @@ def is_by_zone(service: Obj) -> bool:
     return next((annotations[key] for key in MODES if key in annotations), "") in ("Auto", "auto")
 
 
-def weight(node: Obj) -> tuple[bool, str, str]:
-    """(the node is ready, its zone, its CPUs): what a share is made of."""
+def weight(node: Obj | None) -> tuple[str, str] | None:
+    """(its zone, its CPUs): what a node adds to a share. None: nothing, being gone, not ready, or not for users' pods."""
+    if node is None or not conditions.is_true(node, "Ready"):
+        return None
     labels = node["metadata"].get("labels") or {}
-    cpu = ((node.get("status") or {}).get("allocatable") or {}).get("cpu", "0")
-    return conditions.is_true(node, "Ready"), labels.get(ZONE_LABEL, ""), cpu
-
-
-def shares_of_cpu(nodes: Iterable[Obj]) -> dict[str, float]:
-    """Which part of the CPUs each zone has; empty where it can't be said, or all is in one zone."""
-    cpus: Counter[str] = Counter()
-    for node in nodes:
-        ready, zone, cpu = weight(node)
-        if any(label in (node["metadata"].get("labels") or {}) for label in EXCLUDED) or not ready:
-            continue
-        milli = int(quantities.parse(cpu) * 1000)
-        if not zone or not milli:
-            return {}
-        cpus[zone] += milli
-    return {zone: milli / cpus.total() for zone, milli in cpus.items()} if len(cpus) > 1 else {}
+    if any(label in labels for label in EXCLUDED):
+        return None
+    return labels.get(ZONE_LABEL, ""), ((node.get("status") or {}).get("allocatable") or {}).get("cpu", "0")
 
 
 def allocations(ratios: Mapping[str, float], count: int) -> dict[str, Share] | str:
@@ -79,32 +67,54 @@ def allocations(ratios: Mapping[str, float], count: int) -> dict[str, Share] | s
 
 
 class Zones:
-    """Gives endpoints their hints, and remembers how many of each service each zone has."""
+    """Gives endpoints their hints, and remembers how many of each service each zone has.
+
+    It is told of every node's coming, change and going by `node_changed`, and counts on: a look at all nodes at each of them
+    would take a minute of the process where thousands join.
+    """
 
     def __init__(self) -> None:
         self._given: dict[str, dict[str, Counter[str]]] = {}
         #: The services that were told that they have hints.
         self._hinted: set[str] = set()
-        self._ratios: dict[str, float] | None = None
+        #: Thousandths of CPUs by zone.
+        self._cpus: Counter[str] = Counter()
+        #: Nodes whose zone or CPUs nobody knows. With one of them there are no shares.
+        self._unknown = 0
 
-    def forget_shares(self) -> None:
-        """A node is another one than before."""
-        self._ratios = None
+    def node_changed(self, old: Obj | None, new: Obj | None) -> bool:
+        """Whether zones' shares may be others now."""
+        before, after = weight(old), weight(new)
+        if before == after:
+            return False
+        for sign, found in ((-1, before), (1, after)):
+            if found is None:
+                continue
+            zone, milli = found[0], int(quantities.parse(found[1]) * 1000)
+            if zone and milli:
+                self._cpus[zone] += sign * milli
+                if not self._cpus[zone]:
+                    del self._cpus[zone]
+            else:
+                self._unknown += sign
+        return True
 
-    def _shares(self, nodes: Sequence[Obj]) -> dict[str, float]:
-        if self._ratios is None:
-            self._ratios = shares_of_cpu(nodes)
-        return self._ratios
+    def _shares(self) -> dict[str, float]:
+        """Which part of the CPUs each zone has; empty where it can't be said, or all is in one zone."""
+        if self._unknown or len(self._cpus) < 2:
+            return {}
+        total = self._cpus.total()
+        return {zone: milli / total for zone, milli in self._cpus.items()}
 
-    def overloaded(self, nodes: Sequence[Obj]) -> list[str]:
+    def overloaded(self) -> list[str]:
         """The keys of services that have too few endpoints for some zone as the nodes are now."""
-        ratios = self._shares(nodes)
+        ratios = self._shares()
         return [key for key, given in self._given.items() if any(_is_overloaded(counts, ratios) for counts in given.values())]
 
-    def give(self, key: str, service: Obj, part: Part, nodes: Informer) -> list[Event]:
+    def give(self, key: str, service: Obj, part: Part) -> list[Event]:
         """Sets the hints of what is written, and takes in what must be written for them; returns what is to be told of it."""
         if is_by_zone(service):
-            return self._give_by_zone(key, part, nodes.list())
+            return self._give_by_zone(key, part)
         told: list[Event] = []
         if key in self._hinted:
             told.append(_told("Topology Aware Hints has been disabled", part))
@@ -116,9 +126,9 @@ class Zones:
             _take(part)
         return told
 
-    def _give_by_zone(self, key: str, part: Part, nodes: Sequence[Obj]) -> list[Event]:
+    def _give_by_zone(self, key: str, part: Part) -> list[Event]:
         listed = [e for s in (*part.create, *part.update, *part.same) for e in s.get("endpoints") or ()]
-        allotted = allocations(self._shares(nodes), sum(map(_is_ready, listed)))
+        allotted = allocations(self._shares(), sum(map(_is_ready, listed)))
         if isinstance(allotted, str):
             return self._give_up(key, part, allotted)
         counts: Counter[str] = Counter()

@@ -270,7 +270,7 @@ async def test_a_service_that_wants_its_traffic_close_hints_at_zones_and_nodes(c
     def given(wish: str, existing: list[Obj]) -> Part:
         service = stored_service(**({"trafficDistribution": wish} if wish else {}))
         (part,) = sliceplan.of(service, selected, existing, nodes).parts
-        assert hints.Zones().give("default/web", service, part, nodes) == []
+        assert hints.Zones().give("default/web", service, part) == []
         return part
 
     def of(slices: list[Obj]) -> dict[str, Obj | None]:
@@ -292,16 +292,29 @@ async def test_each_zone_gets_a_share_of_the_endpoints_that_its_cpus_are_of_all(
     service = stored_service()
     service["metadata"]["annotations"] = {"service.kubernetes.io/topology-mode": "Auto"}
     zones = hints.Zones()
+    for node in nodes.list():
+        assert zones.node_changed(None, node)
 
     def give(selected: list[Obj], existing: list[Obj]) -> tuple[Part, list[hints.Event]]:
         (part,) = sliceplan.of(service, selected, existing, nodes).parts
-        return part, zones.give("default/web", service, part, nodes)
+        return part, zones.give("default/web", service, part)
 
     part, told = give([running(n, node="n1" if n < 3 else "n2") for n in range(4)], [])
     counts = Counter(e["hints"]["forZones"][0]["name"] for s in part.create for e in s["endpoints"])
     assert counts == {"z1": 2, "z2": 2}, "an endpoint of the one zone serves the other"
     assert [reason for _, reason, _ in told] == ["TopologyAwareHintsEnabled"]
-    assert zones.overloaded(nodes.list()) == []
+    assert zones.overloaded() == []
+    (first,) = [node for node in nodes.list() if node["metadata"]["name"] == "n1"]
+    larger = {**first, "status": {**first["status"], "allocatable": {"cpu": "20"}}}
+    assert zones.node_changed(first, larger)
+    assert zones.overloaded() == ["default/web"]
+    assert not zones.node_changed(larger, {**larger, "spec": {"unschedulable": True}})
+    unknown = {**larger, "metadata": {**larger["metadata"], "name": "n3", "labels": {}}}
+    assert zones.node_changed(None, unknown)
+    assert zones.overloaded() == ["default/web"], "nothing can be said of any zone"
+    assert zones.node_changed(unknown, None)
+    assert zones.node_changed(larger, first)
+    assert zones.overloaded() == []
     part, told = give([running(1)], stored(part))
     assert [e.get("hints") for s in part.update for e in s["endpoints"]] == [None]
     ((type_, reason, text),) = told
