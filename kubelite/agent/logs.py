@@ -11,8 +11,9 @@ import contextlib
 import gzip
 import os
 import shutil
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +55,10 @@ async def _lines(
     path: Path, query: Query, ended: Callable[[], bool], looked: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[bytes]:
     lines = _Lines(query)
-    stream = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-    with _closing(stream):
+    log = await asyncio.to_thread(_OpenLog, path)
+    try:
         if query.tail_lines is not None:
-            await asyncio.to_thread(_seek_tail, stream, query.tail_lines)
+            await asyncio.to_thread(log.seek_tail, query.tail_lines)
         rest = b""
         with contextlib.ExitStack() as stack:
             changes = stack.enter_context(inotify.watching(path.parent)) if query.follow else None
@@ -65,7 +66,7 @@ async def _lines(
                 if changes is not None:
                     changes.changed.clear()
                 was_ended = ended()
-                data = await asyncio.to_thread(os.read, stream, CHUNK_BYTES)
+                data = await asyncio.to_thread(log.read)
                 if data:
                     head, newline, tail = (rest + data).rpartition(b"\n")
                     rest = tail
@@ -74,34 +75,56 @@ async def _lines(
                     continue
                 if changes is None or was_ended:
                     break
-                if await asyncio.to_thread(_reopened, path, stream):
+                if await asyncio.to_thread(log.reopen):
                     continue
                 await _either(changes.changed.wait(), looked())
         if rest and (text := lines.rendered(rest)):
             yield text
-
-
-@contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
     finally:
-        os.close(descriptor)
+        await asyncio.to_thread(log.close)
 
 
-def _reopened(path: Path, descriptor: int) -> bool:
-    """Makes the descriptor that of the file that now has the name, where the log was rotated and the old one is read to its end.
-    Returns whether it did."""
-    try:
-        about = os.stat(path)
-        if (about.st_ino, about.st_dev) == (os.fstat(descriptor).st_ino, os.fstat(descriptor).st_dev):
-            return False
-        fresh = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False  # between the renaming and the new file
-    os.dup2(fresh, descriptor)
-    os.close(fresh)
-    return True
+class _OpenLog:
+    """A log file, used on threads.
+
+    Whoever is cancelled while he waits for a thread leaves it behind, and closes. Each use excludes the others, and none comes
+    after the close: the number of the closed descriptor may be another file's by then, the database's or a connection's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def read(self) -> bytes:
+        """What comes next; nothing at the end, or when it is closed."""
+        with self._lock:
+            return b"" if self._file.closed else self._file.read(CHUNK_BYTES)
+
+    def seek_tail(self, lines: int) -> None:
+        with self._lock:
+            if not self._file.closed:
+                _seek_tail(self._file.fileno(), lines)
+
+    def reopen(self) -> bool:
+        """Goes on with the file that now has the name, where the log was rotated and the old one is read to its end. Returns
+        whether it does."""
+        with self._lock:
+            if self._file.closed:
+                return False
+            try:
+                if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                    return False
+                fresh = self._path.open("rb", buffering=0)
+            except FileNotFoundError:
+                return False  # between the renaming and the new file
+            self._file.close()
+            self._file = fresh
+            return True
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
 
 
 async def _either(*waits: Awaitable[object]) -> None:

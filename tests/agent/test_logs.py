@@ -1,8 +1,13 @@
 """Logs: tails, times, streams, limits, following through rotation."""
 
 import asyncio
+import contextlib
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from kubelite.agent import logs
 from kubelite.agent.logs import Query
@@ -80,6 +85,33 @@ async def test_a_followed_log_shows_what_is_added_and_ends_with_the_container(tm
         running = False
         looked.set()
         await following
+
+
+async def test_who_stops_following_leaves_no_thread_that_uses_a_closed_files_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "0.log", tmp_path / "other"
+    path.write_text(line(1, "one"))
+    other.write_text("untouched")
+    inside, leave = threading.Event(), threading.Event()
+
+    def slowly(one: os.stat_result, two: os.stat_result) -> bool:
+        inside.set()
+        assert leave.wait(30)
+        return False
+
+    monkeypatch.setattr(os.path, "samestat", slowly)
+    following = asyncio.create_task(read(path, Query(follow=True), lambda: False))
+    assert await asyncio.to_thread(inside.wait, 30)
+    following.cancel()
+    await asyncio.wait([following], timeout=0.1)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(other.open()) for _ in range(8)]
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+        assert [file.read() for file in opened] == ["untouched"] * 8
+        assert str(path) not in {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
 
 
 async def test_rotation_keeps_five_files_and_packs_the_older_ones(tmp_path: Path) -> None:
