@@ -20,6 +20,7 @@ from kubelite.registry.contract import DeleteOptions, ListOptions, Target
 from kubelite.registry.entries import CustomRow
 from kubelite.registry.strategies import Request, Strategy, keep
 from kubelite.registry.validation import definitions
+from kubelite.schema import structure
 from kubelite.schema.kinds import Kind, Subresource
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def rows_of(definition: Obj) -> list[Kind]:
 
 def has_defaults(schema: Mapping[str, Any]) -> bool:
     """Whether a schema has defaults anywhere."""
-    if "default" in schema:
-        return True
-    below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(isinstance(part, Mapping) and has_defaults(part) for part in below)
+    return structure.somewhere(schema, lambda part: "default" in part)
 
 
 class CustomKinds:

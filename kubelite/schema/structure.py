@@ -264,7 +264,7 @@ def of_schema(schema: Obj | Mapping[str, Any]) -> Structure:
     structure.nullable = bool(schema.get("nullable"))
     structure.preserve_unknown = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
     structure.embedded_resource = bool(schema.get("x-kubernetes-embedded-resource"))
-    structure.holds_objects = _holds_objects(schema)
+    structure.holds_objects = somewhere(schema, lambda part: bool(part.get("x-kubernetes-embedded-resource")))
     structure.list_type = schema.get("x-kubernetes-list-type", "")
     structure.list_map_keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
     structure.map_type = schema.get("x-kubernetes-map-type", "")
@@ -276,11 +276,12 @@ def of_schema(schema: Obj | Mapping[str, Any]) -> Structure:
     return structure
 
 
-def _holds_objects(schema: Mapping[str, Any]) -> bool:
-    if schema.get("x-kubernetes-embedded-resource"):
+def somewhere(schema: Mapping[str, Any], holds: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Whether it holds of a custom kind's schema, or of any within it."""
+    if holds(schema):
         return True
     below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(isinstance(part, Mapping) and _holds_objects(part) for part in below)
+    return any(isinstance(part, Mapping) and somewhere(part, holds) for part in below)
 
 
 def _make_schema(structure: Structure) -> None:

@@ -12,7 +12,7 @@ from tests.differential.corpus import Case, changed
 from tests.differential.servers import Answer, Server
 
 SETTLE_LIMIT_S = 10
-_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 #: Of the services' networks (the servers' own and one that the corpus adds) the first addresses are named in the corpus.
 _ADDRESS = re.compile(r"10\.(?:96|97|143)\.(?!0\.0/|0\.1\b|0\.1[01]\b)\d+\.\d+")
@@ -103,7 +103,7 @@ def normalized(answer: Answer, namespace: str, generated: re.Pattern[str] | None
     if answer.warnings:
         found["warnings"] = list(answer.warnings)
     text = json.dumps(found, ensure_ascii=False).replace(namespace, "{ns}")
-    text = _ADDRESS.sub("<address>", _TIME.sub("<time>", _UID.sub("<uid>", text)))
+    text = _ADDRESS.sub("<address>", _TIME.sub("<time>", UID.sub("<uid>", text)))
     text = _REVISION.sub(r"\1<revision>", _TOKEN_VOLUME.sub("kube-api-access-<random>", text))
     if generated is not None:
         text = generated.sub("<generated>", text)

@@ -14,7 +14,7 @@ from kubelite.meta import errors
 from kubelite.meta.errors import Cause
 from kubelite.meta.types import Obj
 from kubelite.registry.validation import embedded, rules, schemavalues
-from kubelite.schema.structure import Structure
+from kubelite.schema.structure import Structure, somewhere
 
 _Schema = Mapping[str, Any]
 
@@ -73,39 +73,23 @@ def _facts(structure: Structure) -> _Facts:
     if structure.validated is None:
         schema = structure.raw or {}
         structure.validated = _Facts(
-            _has(schema, "x-kubernetes-validations"), _has(schema, "x-kubernetes-list-type", ("set", "map"))
+            has_rules=somewhere(schema, lambda part: bool(part.get("x-kubernetes-validations"))),
+            has_keyed_lists=somewhere(schema, lambda part: part.get("x-kubernetes-list-type") in ("set", "map")),
         )
     found: _Facts = structure.validated
     return found
 
 
-def _has(schema: _Schema, keyword: str, values: Sequence[str] = ()) -> bool:
-    """Whether a schema has a keyword anywhere, with one of the values where there are any."""
-    found = schema.get(keyword)
-    if found and (not values or found in values):
-        return True
-    below = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(isinstance(part, Mapping) and _has(part, keyword, values) for part in below)
-
-
 def _of_lists(schema: _Schema, value: Any, path: str) -> Iterator[Cause]:
     """Lists of type set have no item twice, and those of type map no key."""
     if isinstance(value, list):
-        kind, items = schema.get("x-kubernetes-list-type"), schema.get("items")
-        if kind == "set":
-            yield from _repeated(value, value, path)
-        elif kind == "map":
-            yield from _of_map(schema, value, path)
-        if isinstance(items, Mapping):
-            for index, item in enumerate(value):
-                yield from _of_lists(items, item, f"{path}[{index}]")
-    elif isinstance(value, dict):
-        properties, values = schema.get("properties") or {}, schema.get("additionalProperties")
-        for name, item in value.items():
-            if name in properties:
-                yield from _of_lists(properties[name], item, f"{path}.{name}" if path else name)
-            elif isinstance(values, Mapping):
-                yield from _of_lists(values, item, f"{path}[{name}]")
+        match schema.get("x-kubernetes-list-type"):
+            case "set":
+                yield from _repeated(value, value, path)
+            case "map":
+                yield from _of_map(schema, value, path)
+    for below, item, at in schemavalues.within(schema, value, path):
+        yield from _of_lists(below, item, at)
 
 
 def _of_map(schema: _Schema, value: Sequence[Any], path: str) -> Iterator[Cause]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kubelite.meta import errors, names
 from kubelite.meta.errors import Cause
-from kubelite.registry.validation import fields, metadata
+from kubelite.registry.validation import fields, metadata, schemavalues
 from kubelite.schema import coercion
 
 _Schema = Mapping[str, Any]
@@ -18,22 +18,10 @@ def check(schema: _Schema | None, value: Any, path: str = "", is_object: bool = 
     """The faults of the objects within a value; `is_object`: it is one itself, whatever its schema says."""
     if schema is None:
         return
-    if isinstance(value, dict):
-        if is_object or schema.get("x-kubernetes-embedded-resource"):
-            yield from _check_object(value, f"{path}." if path else "")
-        yield from _of_fields(schema, value, path)
-    elif isinstance(value, list) and isinstance(schema.get("items"), Mapping):
-        for index, item in enumerate(value):
-            yield from check(schema["items"], item, f"{path}[{index}]")
-
-
-def _of_fields(schema: _Schema, value: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    properties, values = schema.get("properties") or {}, schema.get("additionalProperties")
-    for name, item in value.items():
-        if name in properties:
-            yield from check(properties[name], item, f"{path}.{name}" if path else name)
-        elif isinstance(values, Mapping):
-            yield from check(values, item, f"{path}[{name}]")
+    if isinstance(value, dict) and (is_object or schema.get("x-kubernetes-embedded-resource")):
+        yield from _check_object(value, f"{path}." if path else "")
+    for below, item, at in schemavalues.within(schema, value, path):
+        yield from check(below, item, at)
 
 
 def _check_object(value: Mapping[str, Any], dot: str) -> Iterator[Cause]:

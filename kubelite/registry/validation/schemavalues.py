@@ -6,7 +6,7 @@ fits best are told. Faults are told of paths relative to the value; `told` makes
 Source: kube-openapi pkg/validation/validate; apiextensions-apiserver pkg/apiserver/validation, v0.34.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -58,6 +58,20 @@ def told(causes: Iterable[Cause], base: str = "") -> list[Cause]:
     """Faults as those of fields, each once; `base` is the path of the value that was checked."""
     dot = f"{base}." if base else ""
     return [Cause(f"{dot}{c.field}" if c.field else base or "<nil>", c.reason, c.message) for c in dict.fromkeys(causes)]
+
+
+def within(schema: _Schema, value: Any, path: str) -> Iterator[tuple[_Schema, Any, str]]:
+    """(schema, value, path) of each field or item of a value that has a schema."""
+    if isinstance(value, dict):
+        properties, values = schema.get("properties") or {}, schema.get("additionalProperties")
+        for name, item in value.items():
+            if name in properties:
+                yield properties[name], item, f"{path}.{name}" if path else name
+            elif isinstance(values, Mapping):
+                yield values, item, f"{path}[{name}]"
+    elif isinstance(value, list) and isinstance(items := schema.get("items"), Mapping):
+        for index, item in enumerate(value):
+            yield items, item, f"{path}[{index}]"
 
 
 def is_same(new: Any, old: Any) -> bool:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tests.differential.answers import UID
 from tests.differential.control.api import Api
 
-_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _ADDRESS = re.compile(r"\b10\.(77|96)\.\d+\.\d+\b")
 _VERSION = re.compile(r'("resourceVersion": ")\d+')
@@ -88,7 +88,7 @@ def _masked(text: str, names: Sequence[tuple[re.Pattern[str], str]]) -> str:
     for pattern, shown in names:
         text = pattern.sub(shown, text)
     text = _MINUTE.sub("-<minute>", text)
-    text = _ADDRESS.sub("<address>", _TIME.sub("<time>", _UID.sub("<uid>", text)))
+    text = _ADDRESS.sub("<address>", _TIME.sub("<time>", UID.sub("<uid>", text)))
     return _RANDOM.sub("-<random>", _HASH.sub("<hash>", _VERSION.sub(r"\1<revision>", text)))
 
 
